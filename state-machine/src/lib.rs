@@ -1,1 +1,26 @@
+//! Tercet's replicated state machine: what the three clouds agree on and how.
+//!
+//! This crate is pure. It has no clock, no input or output, no async, no randomness and no floats:
+//! time arrives inside each [`command::Entry`], records are read through [`records::Records`], and
+//! everything that happened leaves as [`fact::Fact`]s. `node/` replicates it, `client/` verifies
+//! what it produced, `jepsen/` runs the very same code in simulation.
 
+pub mod certificate;
+pub mod codec;
+pub mod command;
+pub mod content;
+pub mod epochs;
+pub mod events;
+pub mod evidence;
+pub mod fact;
+pub mod genesis;
+pub mod ids;
+pub mod mirrors;
+pub mod records;
+pub mod rejection;
+pub mod signature;
+pub mod state;
+pub mod tenants;
+pub mod time;
+pub mod transparency;
+pub mod wire;

@@ -1,0 +1,55 @@
+//! How the state machine reaches its cold records: an ordered map of bytes, read through a trait
+//! and written into an overlay that the node flushes.
+
+use std::collections::BTreeMap;
+
+/// A local storage failure or a broken invariant met while applying. It stops the node: neither is
+/// an answer that replicas could agree on.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("{0}")]
+pub struct Broken(pub String);
+
+impl From<crate::codec::CodecError> for Broken {
+    fn from(error: crate::codec::CodecError) -> Self {
+        Broken(error.to_string())
+    }
+}
+
+pub type Row = (Vec<u8>, Vec<u8>);
+
+/// Read access to ordered records.
+pub trait Records {
+    fn get(&self, key: &[u8]) -> Result<Option<Vec<u8>>, Broken>;
+
+    /// Rows with `from <= key < to` in ascending order, at most `limit` of them.
+    fn scan(&self, from: &[u8], to: &[u8], limit: usize) -> Result<Vec<Row>, Broken>;
+}
+
+/// Write access: what `apply` uses.
+pub trait RecordsMut: Records {
+    fn put(&mut self, key: Vec<u8>, value: Vec<u8>);
+}
+
+/// Records in memory: the whole store of a simulation, and the base of tests.
+#[derive(Debug, Default, Clone)]
+pub struct MemoryRecords(pub BTreeMap<Vec<u8>, Vec<u8>>);
+
+impl Records for MemoryRecords {
+    fn get(&self, key: &[u8]) -> Result<Option<Vec<u8>>, Broken> {
+        Ok(self.0.get(key).cloned())
+    }
+
+    fn scan(&self, from: &[u8], to: &[u8], limit: usize) -> Result<Vec<Row>, Broken> {
+        if from >= to {
+            return Ok(Vec::new());
+        }
+        let range = self.0.range(from.to_vec()..to.to_vec());
+        Ok(range.take(limit).map(|(k, v)| (k.clone(), v.clone())).collect())
+    }
+}
+
+impl RecordsMut for MemoryRecords {
+    fn put(&mut self, key: Vec<u8>, value: Vec<u8>) {
+        self.0.insert(key, value);
+    }
+}

@@ -1,0 +1,132 @@
+//! Why a command was refused. A rejection is a value that every replica agrees on; it changed
+//! nothing. The same codes name the errors that a node answers without asking Raft.
+
+use crate::ids::{EventKey, Hash, TenantId};
+use serde::{Deserialize, Serialize};
+
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, thiserror::Error)]
+pub enum Rejection {
+    #[error("tenant {0} is unknown here; create it on every cloud with `tercet tenant create`")]
+    UnknownTenant(TenantId),
+    #[error("event {key} of tenant {tenant} is unknown here; submit it first, or wait until this cloud has caught up")]
+    UnknownEvent { tenant: TenantId, key: EventKey },
+    #[error("id {key} already names other content, first seen with content hash {first}; submit the new content under a new id")]
+    IdReuse { key: EventKey, first: Hash },
+    #[error("this cloud already voted on {0}, and votes once; appeal with a new event that supersedes it")]
+    AlreadyVoted(EventKey),
+    #[error("this cloud holds no content with hash {0} for that event")]
+    UnknownContent(Hash),
+    #[error("tenant {0} confirms automatically; create it with manual confirmation to decide by hand")]
+    NotManual(TenantId),
+    #[error("tenant {tenant} has {pending} events waiting for FINAL, its limit; retry when some are FINAL")]
+    QuotaExceeded { tenant: TenantId, pending: u64 },
+    #[error("{0}")]
+    InvalidContent(String),
+    #[error("a tenant's id, secret and unsigned flag never change; create another tenant")]
+    TenantFixed(TenantId),
+    #[error("a federation has at most {} tenants", crate::tenants::MAX_TENANTS)]
+    TooManyTenants,
+    #[error("a tenant has 1 to {} keys, or none if it is unsigned", crate::tenants::MAX_KEYS)]
+    BadTenantKeys,
+    #[error("the epoch was refused: {0}")]
+    BadEpoch(String),
+    #[error("the evidence was refused: {0}")]
+    BadEvidence(String),
+    #[error("this cloud may not vote yet: it waits for the closing statements of the other clouds")]
+    EpochNotOpen,
+    #[error("the command exceeds a limit: {0}")]
+    TooLarge(String),
+}
+
+/// Stable names of all errors, also of those that never reach the state machine.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Code {
+    AlreadyVoted,
+    BadEpoch,
+    BadEvidence,
+    BadSignature,
+    BodyTooLarge,
+    EpochNotOpen,
+    Forbidden,
+    IdReuse,
+    Internal,
+    InvalidRequest,
+    NoLeader,
+    NotFound,
+    NotLeader,
+    NotManual,
+    OutcomeUnknown,
+    Overloaded,
+    QuotaExceeded,
+    TenantFixed,
+    TooLarge,
+    Unauthenticated,
+    UnknownContent,
+    UnknownEvent,
+    UnknownTenant,
+}
+
+impl Code {
+    /// Whether the same request may succeed later.
+    pub fn retryable(self) -> bool {
+        matches!(
+            self,
+            Self::EpochNotOpen | Self::NoLeader | Self::NotLeader | Self::OutcomeUnknown | Self::Overloaded | Self::QuotaExceeded
+        )
+    }
+
+    /// Whether the request certainly changed nothing. If not, it may still take effect.
+    pub fn has_no_side_effects(self) -> bool {
+        !matches!(self, Self::OutcomeUnknown | Self::Internal)
+    }
+
+    /// The stable text, as in JSON.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::AlreadyVoted => "already_voted",
+            Self::BadEpoch => "bad_epoch",
+            Self::BadEvidence => "bad_evidence",
+            Self::BadSignature => "bad_signature",
+            Self::BodyTooLarge => "body_too_large",
+            Self::EpochNotOpen => "epoch_not_open",
+            Self::Forbidden => "forbidden",
+            Self::IdReuse => "id_reuse",
+            Self::Internal => "internal",
+            Self::InvalidRequest => "invalid_request",
+            Self::NoLeader => "no_leader",
+            Self::NotFound => "not_found",
+            Self::NotLeader => "not_leader",
+            Self::NotManual => "not_manual",
+            Self::OutcomeUnknown => "outcome_unknown",
+            Self::Overloaded => "overloaded",
+            Self::QuotaExceeded => "quota_exceeded",
+            Self::TenantFixed => "tenant_fixed",
+            Self::TooLarge => "too_large",
+            Self::Unauthenticated => "unauthenticated",
+            Self::UnknownContent => "unknown_content",
+            Self::UnknownEvent => "unknown_event",
+            Self::UnknownTenant => "unknown_tenant",
+        }
+    }
+}
+
+impl Rejection {
+    pub fn code(&self) -> Code {
+        match self {
+            Self::UnknownTenant(_) => Code::UnknownTenant,
+            Self::UnknownEvent { .. } => Code::UnknownEvent,
+            Self::IdReuse { .. } => Code::IdReuse,
+            Self::AlreadyVoted(_) => Code::AlreadyVoted,
+            Self::UnknownContent(_) => Code::UnknownContent,
+            Self::NotManual(_) => Code::NotManual,
+            Self::QuotaExceeded { .. } => Code::QuotaExceeded,
+            Self::InvalidContent(_) | Self::BadTenantKeys => Code::InvalidRequest,
+            Self::TenantFixed(_) => Code::TenantFixed,
+            Self::TooManyTenants | Self::TooLarge(_) => Code::TooLarge,
+            Self::BadEpoch(_) => Code::BadEpoch,
+            Self::BadEvidence(_) => Code::BadEvidence,
+            Self::EpochNotOpen => Code::EpochNotOpen,
+        }
+    }
+}

@@ -1,0 +1,12 @@
+//! The clouds' Merkle logs (RFC 6962 hashing), the notes that sign them (C2SP signed-note and
+//! tlog-checkpoint), and the proofs between them. Pure functions and types: which log says what at
+//! which moment is the business of `state.rs` and `events/`.
+
+mod leaf;
+mod merkle;
+mod note;
+
+pub use leaf::{Leaf, Open, Verdict, Vote};
+pub use merkle::{Frontier, Nodes, consistency_proof, empty_root, inclusion_proof, leaf_hash, node_hash, root_at};
+pub use merkle::{root_from_inclusion, verify_consistency};
+pub use note::{Audit, NodeSignature, NoteBody, NoteError, Origin, SignedNote};
