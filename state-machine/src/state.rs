@@ -1,20 +1,27 @@
 //! The state machine: the only place where commands change state. Small, hot state is held here;
-//! what grows with the ledger is in records.
+//! what grows with the ledger is in records. Each domain applies its own commands through [`Tx`];
+//! the levels that follow are recomputed here, once a command, after every domain had its say.
 
-use crate::certificate::Certificate;
-use crate::command::{Entry, Reply};
-use crate::epochs::Opening;
-use crate::events::{Body, EventRecord, Level, RemoteBody};
-use crate::evidence::Evidence;
+use crate::command::{Command, Entry, Reply};
+use crate::epochs::{Closing, Opening};
+use crate::events::{Counts, EventRecord, Level};
 use crate::fact::Fact;
 use crate::genesis::Genesis;
-use crate::ids::{CloudId, EpochId, EventKey, Hash, Tag, TenantId};
-use crate::mirrors::LogChunk;
+use crate::ids::{CloudId, EpochId, FedId, Hash, RequestId, Tag, TenantId};
+use crate::ledger::{Log, keys};
 use crate::records::{Broken, Records, RecordsMut, Row};
 use crate::rejection::Rejection;
 use crate::tenants::Tenant;
 use crate::time::Millis;
-use crate::transparency::{NoteBody, SignedNote};
+use crate::transparency::{Audit, NoteBody, Origin};
+use crate::{epochs, events, evidence, mirrors, tenants};
+use serde::{Deserialize, Serialize};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+
+/// How many answers to requests with an id are remembered.
+pub const MAX_REPLIES: usize = 1024;
+/// How many note changes are remembered for followers that sign a little later.
+pub const MAX_NOTES: usize = 4096;
 
 /// What applying one entry brought.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -23,160 +30,222 @@ pub struct Applied {
     pub facts: Vec<Fact>,
 }
 
-/// A log as this cloud knows it.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Head {
-    pub cloud: CloudId,
-    pub epoch: EpochId,
-    pub size: u64,
-    pub root: Hash,
+/// The replicated state of one cloud.
+pub struct State {
+    pub(crate) genesis: Genesis,
+    pub(crate) fed: FedId,
+    pub(crate) me: CloudId,
+    pub(crate) region: String,
+    pub(crate) hot: Hot,
+    pub(crate) tenants: BTreeMap<TenantId, Tenant>,
+    /// Notes by the log index that made them; not stored, since a later note covers all before it.
+    notes: VecDeque<(u64, NoteBody)>,
 }
 
-/// An event with its bodies, for display.
-#[derive(Debug, Clone)]
-pub struct EventView {
-    pub record: EventRecord,
-    pub bodies: Vec<Body>,
+/// What is written whole with each flush. Its size does not depend on the number of events.
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
+pub(crate) struct Hot {
+    pub now: Millis,
+    pub logical_clock: u64,
+    pub next_seq: u64,
+    pub counts: Counts,
+    /// Events of each tenant that wait for FINAL.
+    pub pending: BTreeMap<TenantId, u64>,
+    pub openings: Vec<Opening>,
+    /// The epoch in which each cloud speaks now.
+    pub current: BTreeMap<CloudId, EpochId>,
+    pub logs: BTreeMap<(CloudId, EpochId), Log>,
+    /// This cloud's promises about closed epochs of others.
+    pub closings: Vec<Closing>,
+    /// The promises of others about this cloud's lost epoch, while it recovers.
+    pub recovery: Option<epochs::Recovery>,
+    /// Tags with votes and without a body.
+    pub missing: BTreeSet<Tag>,
+    /// Clouds proven to have lied, and the epochs that are never audited again.
+    pub flagged: BTreeSet<CloudId>,
+    pub frozen: BTreeSet<(CloudId, EpochId)>,
+    pub evidence: Vec<Hash>,
+    /// Double votes seen in a run of leaves whose note is not reached yet.
+    pub suspected: Vec<(CloudId, Tag)>,
+    pub replies: VecDeque<(RequestId, Result<Reply, Rejection>)>,
 }
 
-pub struct State {}
+/// One command being applied: the state, the records, and what happened so far.
+pub(crate) struct Tx<'a> {
+    pub state: &'a mut State,
+    pub records: &'a mut dyn RecordsMut,
+    pub facts: Vec<Fact>,
+    /// Events whose level must be looked at again when the command is done.
+    pub touched: BTreeSet<Tag>,
+}
 
 impl State {
     /// The state before any entry.
-    pub fn new(_genesis: Genesis, _me: CloudId, _region: String) -> Self {
-        unimplemented!()
+    pub fn new(genesis: Genesis, me: CloudId, region: String) -> Self {
+        let fed = genesis.fed_id();
+        let (hot, tenants, notes) = (Hot::default(), BTreeMap::new(), VecDeque::new());
+        Self { genesis, fed, me, region, hot, tenants, notes }
     }
 
     /// The state as flushed: hot rows are read from the records. Empty records give `new`.
-    pub fn load(_genesis: Genesis, _me: CloudId, _region: String, _records: &dyn Records) -> Result<Self, Broken> {
-        unimplemented!()
+    pub fn load(genesis: Genesis, me: CloudId, region: String, records: &dyn Records) -> Result<Self, Broken> {
+        let mut state = Self::new(genesis, me, region);
+        if let Some(bytes) = records.get(keys::HOT)? {
+            state.hot = crate::codec::decode(&bytes)?;
+        }
+        for (_, bytes) in records.scan(&keys::tenant_range().0, &keys::tenant_range().1, tenants::MAX_TENANTS)? {
+            let tenant: Tenant = crate::codec::decode(&bytes)?;
+            state.tenants.insert(tenant.id.clone(), tenant);
+        }
+        // Until the next change, this is the note for whatever index a leader asks for.
+        state.remember_note(0);
+        Ok(state)
     }
 
     /// The hot rows, to be written in the same flush as the overlay and the last applied log id.
     pub fn hot_rows(&self) -> Vec<Row> {
-        unimplemented!()
+        vec![(keys::HOT.to_vec(), crate::codec::encode(&self.hot))]
     }
 
-    pub fn apply(&mut self, _index: u64, _entry: &Entry, _records: &mut dyn RecordsMut) -> Result<Applied, Broken> {
-        unimplemented!()
+    /// Applies one committed entry. The same entries in the same order give the same state, facts
+    /// and answers on every replica.
+    pub fn apply(&mut self, index: u64, entry: &Entry, records: &mut dyn RecordsMut) -> Result<Applied, Broken> {
+        if entry.at < self.hot.now {
+            return Err(Broken(format!("entry {index} is stamped before the entry before it")));
+        }
+        self.hot.now = entry.at;
+        if let Some(reply) = entry.request_id.and_then(|id| self.remembered(id)) {
+            return Ok(Applied { reply, facts: Vec::new() });
+        }
+        let before = self.note_signature();
+        let mut tx = Tx { state: self, records, facts: Vec::new(), touched: BTreeSet::new() };
+        let reply = match &entry.command {
+            Command::Tenants(command) => tenants::apply(&mut tx, command)?,
+            Command::Events(command) => events::apply(&mut tx, command)?,
+            Command::Mirrors(command) => mirrors::apply(&mut tx, command)?,
+            Command::Evidence(command) => evidence::apply(&mut tx, command)?,
+            Command::Epochs(command) => epochs::apply(&mut tx, command)?,
+        };
+        epochs::finish_recovery(&mut tx)?;
+        tx.settle()?;
+        let mut facts = tx.facts;
+        if let Some(id) = entry.request_id {
+            if self.hot.replies.len() == MAX_REPLIES {
+                self.hot.replies.pop_front();
+            }
+            self.hot.replies.push_back((id, reply.clone()));
+        }
+        if self.note_signature() != before {
+            self.remember_note(index);
+            facts.push(Fact::NoteDue);
+        }
+        Ok(Applied { reply, facts })
     }
 
-    // ---- reads ----
-
-    pub fn genesis(&self) -> &Genesis {
-        unimplemented!()
+    fn remembered(&self, id: RequestId) -> Option<Result<Reply, Rejection>> {
+        self.hot.replies.iter().rev().find(|(known, _)| *known == id).map(|(_, reply)| reply.clone())
     }
 
-    pub fn me(&self) -> &CloudId {
-        unimplemented!()
+    /// What a note depends on, cheap to compare: sizes only, since logs and audits only grow.
+    fn note_signature(&self) -> (u64, u64, usize) {
+        let own = self.own_log().map_or(0, Log::size);
+        let audits = self.hot.logs.values().filter_map(|log| log.audits.get(&self.me)).map(|(size, _)| size).sum();
+        (own, audits, self.hot.closings.len())
     }
 
-    /// The latest logged time.
-    pub fn now(&self) -> Millis {
-        unimplemented!()
+    fn remember_note(&mut self, index: u64) {
+        let Some(body) = self.note_body() else { return };
+        if self.notes.len() == MAX_NOTES {
+            self.notes.pop_front();
+        }
+        self.notes.push_back((index, body));
     }
 
-    /// Every epoch known, own and others'.
-    pub fn openings(&self) -> Vec<Opening> {
-        unimplemented!()
+    pub(crate) fn own_log(&self) -> Option<&Log> {
+        self.log(&self.me)
     }
 
-    /// The current epoch of a cloud.
-    pub fn opening(&self, _cloud: &CloudId) -> Option<&Opening> {
-        unimplemented!()
+    /// The log of a cloud's current epoch.
+    pub(crate) fn log(&self, cloud: &CloudId) -> Option<&Log> {
+        let epoch = self.hot.current.get(cloud)?;
+        self.hot.logs.get(&(cloud.clone(), *epoch))
     }
 
-    /// The own log, or the mirror of another cloud's.
-    pub fn head(&self, _cloud: &CloudId) -> Option<Head> {
-        unimplemented!()
-    }
-
-    /// The latest note received from another cloud.
-    pub fn note(&self, _cloud: &CloudId) -> Option<&SignedNote> {
-        unimplemented!()
+    /// Whether this cloud may answer keys: its epoch is open and it is not waiting for closings.
+    pub(crate) fn may_vote(&self) -> bool {
+        self.hot.recovery.is_none() && self.own_log().is_some_and(|log| log.size() > 0)
     }
 
     /// What this cloud's nodes would sign now; `None` before its epoch is open.
     pub fn note_body(&self) -> Option<NoteBody> {
-        unimplemented!()
+        let epoch = *self.hot.current.get(&self.me)?;
+        let log = self.own_log()?;
+        let mut audits: Vec<Audit> = Vec::new();
+        for ((cloud, epoch), log) in &self.hot.logs {
+            if let Some(&(size, root)) = log.audits.get(&self.me).filter(|_| *cloud != self.me) {
+                audits.push(Audit { cloud: cloud.clone(), epoch: *epoch, size, root });
+            }
+        }
+        Some(NoteBody {
+            origin: Origin { fed: self.fed, cloud: self.me.clone(), epoch },
+            size: log.size(),
+            root: log.frontier.root(),
+            audits,
+            closings: self.hot.closings.clone(),
+        })
     }
 
-    /// The note as it stood after applying that log index, while it is remembered (the last 4096
-    /// changes since this process started).
-    pub fn note_body_at(&self, _index: u64) -> Option<&NoteBody> {
-        unimplemented!()
-    }
-
-    /// How far a cloud's log is audited by another, as known here: the size.
-    pub fn audited(&self, _cloud: &CloudId, _by: &CloudId) -> u64 {
-        unimplemented!()
-    }
-
-    pub fn is_flagged(&self, _cloud: &CloudId) -> bool {
-        unimplemented!()
-    }
-
-    /// Evidence held, oldest first.
-    pub fn evidence(&self, _records: &dyn Records) -> Result<Vec<Evidence>, Broken> {
-        unimplemented!()
-    }
-
-    pub fn tenant(&self, _tenant: &TenantId) -> Option<&Tenant> {
-        unimplemented!()
-    }
-
-    pub fn tenants(&self) -> Vec<&Tenant> {
-        unimplemented!()
-    }
-
-    pub fn event(&self, _records: &dyn Records, _tenant: &TenantId, _key: &EventKey) -> Result<Option<EventView>, Broken> {
-        unimplemented!()
-    }
-
-    /// Only the level, for waiting on many events: cheap.
-    pub fn level(&self, _records: &dyn Records, _tenant: &TenantId, _key: &EventKey) -> Result<Option<Level>, Broken> {
-        unimplemented!()
-    }
-
-    /// Events of one tenant in this cloud's order of acceptance: positions after `after`, at most
-    /// `limit`. The position of the last row resumes the listing.
-    pub fn events(&self, _records: &dyn Records, _tenant: &TenantId, _after: u64, _limit: usize) -> Result<Vec<(u64, EventRecord)>, Broken> {
-        unimplemented!()
-    }
-
-    /// A run of a log from `from` on, to be served under `note` (this cloud's latest signed note
-    /// for the own log, the received one for a mirror). `None` if the log does not reach so far.
-    pub fn log_chunk(&self, _records: &dyn Records, _cloud: &CloudId, _from: u64, _note: &SignedNote) -> Result<Option<LogChunk>, Broken> {
-        unimplemented!()
-    }
-
-    /// Tags that clouds voted on and whose bodies are not here, at most `limit`.
-    pub fn missing_bodies(&self, _limit: usize) -> Vec<Tag> {
-        unimplemented!()
-    }
-
-    /// The bodies of these tags, as far as held.
-    pub fn bodies(&self, _records: &dyn Records, _tags: &[Tag]) -> Result<Vec<RemoteBody>, Broken> {
-        unimplemented!()
-    }
-
-    /// The certificate of an event that is FINAL or better under this cloud's latest signed note.
-    pub fn certificate(&self, _records: &dyn Records, _own: &SignedNote, _tenant: &TenantId, _key: &EventKey) -> Result<Option<Certificate>, Broken> {
-        unimplemented!()
-    }
-
-    /// Counters for /metrics and status: events accepted, and how many stand at each level.
-    pub fn counts(&self) -> Counts {
-        unimplemented!()
+    /// The note as it stood after applying that log index, while it is remembered (the last
+    /// [`MAX_NOTES`] changes since this process started).
+    pub fn note_body_at(&self, index: u64) -> Option<&NoteBody> {
+        self.notes.iter().rev().find(|(at, _)| *at <= index).map(|(_, body)| body)
     }
 }
 
-/// Events in this cloud's state by level.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
-pub struct Counts {
-    pub events: u64,
-    pub pending: u64,
-    pub quarantined: u64,
-    pub r#final: u64,
-    pub sealed: u64,
+impl Tx<'_> {
+    /// Recomputes the level of every touched event, and tells what changed.
+    fn settle(&mut self) -> Result<(), Broken> {
+        for tag in std::mem::take(&mut self.touched) {
+            let Some(mut record) = self.record(&tag)? else { continue };
+            let standing = events::standing(&self.state.genesis, &self.vote_facts(&record), &self.state.hot.flagged);
+            if (standing.level, standing.marks, standing.settled) == (record.level, record.marks, record.settled) {
+                continue;
+            }
+            let before = record.level;
+            (record.level, record.marks, record.settled) = (standing.level, standing.marks, standing.settled);
+            if let Some((tenant, key)) = &record.key {
+                let hot = &mut self.state.hot;
+                hot.counts.moved(before, record.level);
+                let pending = hot.pending.entry(tenant.clone()).or_default();
+                match (before == Level::Pending, record.level == Level::Pending) {
+                    (true, false) => *pending = pending.saturating_sub(1),
+                    (false, true) => *pending += 1,
+                    _ => {}
+                }
+                self.facts.push(Fact::LevelChanged {
+                    tenant: tenant.clone(),
+                    key: key.clone(),
+                    tag,
+                    level: record.level,
+                    marks: record.marks,
+                });
+            }
+            self.put_record(&record);
+        }
+        Ok(())
+    }
+
+    /// The votes of an event with who audited them, as far as this cloud knows.
+    fn vote_facts(&self, record: &EventRecord) -> Vec<events::VoteFact> {
+        record.votes.iter().map(|vote| self.state.vote_fact(vote)).collect()
+    }
+
+    pub fn record(&self, tag: &Tag) -> Result<Option<EventRecord>, Broken> {
+        let bytes = self.records.get(&keys::event(tag))?;
+        bytes.map(|bytes| crate::codec::decode(&bytes).map_err(Broken::from)).transpose()
+    }
+
+    pub fn put_record(&mut self, record: &EventRecord) {
+        self.records.put(keys::event(&record.tag), crate::codec::encode(record));
+    }
 }

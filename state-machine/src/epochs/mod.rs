@@ -2,6 +2,11 @@
 //! cloud that lost state opens a new epoch, and may vote there only once every other voter has
 //! closed the old one.
 
+mod apply;
+
+pub use apply::Recovery;
+pub(crate) use apply::{apply, finish_recovery, introduce, open_leaf_fits, take_closings};
+
 use crate::genesis::Genesis;
 use crate::ids::{CloudId, EpochId, FedId, Hash, NodeId};
 use crate::signature::{PublicKey, Signature};

@@ -46,7 +46,82 @@ pub struct Standing {
     pub settled: Option<Hash>,
 }
 
-pub fn standing(_genesis: &Genesis, _votes: &[VoteFact], _flagged: &BTreeSet<CloudId>) -> Standing {
-    let _: BTreeMap<Hash, ()> = BTreeMap::new();
-    unimplemented!()
+/// The level, marks and settled content that follow from the votes known, by the rules of DESIGN:
+/// FINAL when voters of a quorum audited each other's votes, SEALED when every other cloud audited
+/// them too, QUARANTINED when no content can reach a quorum any more.
+pub fn standing(genesis: &Genesis, votes: &[VoteFact], flagged: &BTreeSet<CloudId>) -> Standing {
+    let (level, settled, conflict) = level(genesis, votes, &BTreeSet::new());
+    let review = match settled {
+        Some(content) if !flagged.is_empty() => {
+            let without: Vec<VoteFact> = votes.iter().filter(|vote| !flagged.contains(&vote.cloud)).cloned().collect();
+            content_level(genesis, &without, content, flagged) < level
+        }
+        _ => false,
+    };
+    let dissent = settled.is_some_and(|content| votes.iter().any(|vote| !vote.confirms(content)));
+    let all_audited = genesis.clouds().all(|cloud| {
+        let mut own = votes.iter().filter(|vote| vote.cloud == *cloud).peekable();
+        own.peek().is_some()
+            && own.all(|vote| genesis.clouds().all(|by| by == cloud || vote.audited_by.contains(by)))
+    });
+    let actionable = level == Level::Quarantined && all_audited;
+    Standing { level, settled, marks: Marks { review, conflict, dissent, actionable } }
+}
+
+impl VoteFact {
+    fn confirms(&self, content: Hash) -> bool {
+        self.verdict == Verdict::Confirm && self.content == content
+    }
+}
+
+/// The highest level of any content, that content (the smallest hash if two are equal), and whether
+/// two contents are FINAL.
+fn level(genesis: &Genesis, votes: &[VoteFact], waived: &BTreeSet<CloudId>) -> (Level, Option<Hash>, bool) {
+    let contents: BTreeSet<Hash> =
+        votes.iter().filter(|vote| vote.verdict == Verdict::Confirm).map(|vote| vote.content).collect();
+    let mut settled: Vec<(Level, Hash)> = contents
+        .iter()
+        .map(|&content| (content_level(genesis, votes, content, waived), content))
+        .filter(|(level, _)| *level >= Level::Final)
+        .collect();
+    settled.sort_by_key(|&(level, content)| (std::cmp::Reverse(level), content));
+    if let Some(&(level, content)) = settled.first() {
+        return (level, Some(content), settled.len() > 1);
+    }
+    let voted: BTreeSet<&CloudId> = votes.iter().map(|vote| &vote.cloud).collect();
+    let silent: u64 = genesis.clouds().filter(|cloud| !voted.contains(cloud)).map(|cloud| genesis.weight(cloud)).sum();
+    let reachable = |content: &Hash| silent + weight_for(genesis, votes, *content) >= u64::from(genesis.quorum);
+    let open = silent >= u64::from(genesis.quorum) || contents.iter().any(reachable);
+    (if open { Level::Pending } else { Level::Quarantined }, None, false)
+}
+
+fn weight_for(genesis: &Genesis, votes: &[VoteFact], content: Hash) -> u64 {
+    let voters: BTreeSet<&CloudId> = votes.iter().filter(|v| v.confirms(content)).map(|v| &v.cloud).collect();
+    voters.into_iter().map(|cloud| genesis.weight(cloud)).sum()
+}
+
+/// FINAL or SEALED if a set of voters for this content proves it, else PENDING. Clouds in `waived`
+/// are not asked for audits.
+fn content_level(genesis: &Genesis, votes: &[VoteFact], content: Hash, waived: &BTreeSet<CloudId>) -> Level {
+    // A lying cloud may have several votes for one content (in two branches of its log); together
+    // they were audited by whoever audited any of them.
+    let mut audits: BTreeMap<&CloudId, BTreeSet<&CloudId>> = BTreeMap::new();
+    for vote in votes.iter().filter(|vote| vote.confirms(content)) {
+        audits.entry(&vote.cloud).or_default().extend(&vote.audited_by);
+    }
+    let voters: Vec<&CloudId> = audits.keys().copied().collect();
+    let mut best = Level::Pending;
+    for set in 1_u32..1 << voters.len() {
+        let members: Vec<&CloudId> =
+            voters.iter().enumerate().filter(|(at, _)| set >> at & 1 == 1).map(|(_, cloud)| *cloud).collect();
+        let weight: u64 = members.iter().map(|cloud| genesis.weight(cloud)).sum();
+        let audited = |of: &CloudId, by: &CloudId| by == of || waived.contains(by) || audits[of].contains(by);
+        let mutual = members.iter().all(|of| members.iter().all(|by| audited(of, by)));
+        if weight < u64::from(genesis.quorum) || !mutual {
+            continue;
+        }
+        let sealed = members.iter().all(|of| genesis.clouds().all(|by| audited(of, by)));
+        best = best.max(if sealed { Level::Sealed } else { Level::Final });
+    }
+    best
 }

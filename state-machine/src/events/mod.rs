@@ -1,8 +1,11 @@
 //! Events: what was submitted, how each cloud voted, and the level that follows from the facts.
 
+mod apply;
 mod level;
 mod record;
 
+pub use apply::{MAX_CONTENTS, MAX_MISSING};
+pub(crate) use apply::{apply, receive, vote_on_held};
 pub use level::{Level, Marks, Standing, VoteFact, standing};
 pub use record::{Body, EventRecord, RecordedVote};
 
@@ -49,4 +52,35 @@ pub struct Receipt {
     /// The hash over content and envelope.
     pub hash: Hash,
     pub level: Level,
+}
+
+/// Events in this cloud's state by level.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Counts {
+    pub events: u64,
+    pub pending: u64,
+    pub quarantined: u64,
+    pub r#final: u64,
+    pub sealed: u64,
+}
+
+impl Counts {
+    fn of(&mut self, level: Level) -> &mut u64 {
+        match level {
+            Level::Pending => &mut self.pending,
+            Level::Quarantined => &mut self.quarantined,
+            Level::Final => &mut self.r#final,
+            Level::Sealed => &mut self.sealed,
+        }
+    }
+
+    pub(crate) fn added(&mut self, level: Level) {
+        self.events += 1;
+        *self.of(level) += 1;
+    }
+
+    pub(crate) fn moved(&mut self, from: Level, to: Level) {
+        *self.of(from) -= 1;
+        *self.of(to) += 1;
+    }
 }

@@ -15,6 +15,9 @@ pub struct RecordedVote {
     /// Index of the leaf in that epoch's log.
     pub index: u64,
     pub vote: Vote,
+    /// Set for a vote known only from evidence: the head of the forked branch that holds it. Only
+    /// who audited exactly that head has audited this vote.
+    pub branch: Option<(u64, Hash)>,
 }
 
 impl RecordedVote {

@@ -1,6 +1,10 @@
 //! Evidence: a self-contained proof that a cloud lied, verifiable by a stranger from the evidence
 //! and the federation's public keys. It never expires, and it convicts only by signed bodies.
 
+mod apply;
+
+pub(crate) use apply::{apply, convict};
+
 use crate::epochs::Opening;
 use crate::genesis::Genesis;
 use crate::ids::{CloudId, Hash};

@@ -1,6 +1,13 @@
 //! Mirrors: this cloud's copies of the other clouds' logs, extended by cursor and audited. The same
 //! chunks serve replication, catch-up, relaying and the search for forks.
 
+mod apply;
+mod serve;
+
+pub use apply::MAX_VOTES_PER_CLOUD;
+pub(crate) use apply::{apply, touch};
+pub use serve::Dispute;
+
 use crate::epochs::Opening;
 use crate::events::RemoteBody;
 use crate::ids::{CloudId, EpochId, Hash};

@@ -1,8 +1,14 @@
 //! Tenants: namespaces with a policy, a quota and the keys that may speak for their events.
 
 use crate::content::TenantSecret;
+use crate::command::Reply;
+use crate::fact::Fact;
 use crate::ids::{FedId, Hash, TenantId};
+use crate::ledger::keys;
+use crate::records::Broken;
+use crate::rejection::Rejection;
 use crate::signature::{PublicKey, Signature, SignatureError, SigningKey};
+use crate::state::Tx;
 use crate::transparency::root_from_inclusion;
 use crate::wire::{Writer, domain};
 use serde::{Deserialize, Serialize};
@@ -111,5 +117,30 @@ impl Tenant {
             Some(signature) if !self.keys.contains(signature.key()) => Err(SignatureError::BadKey),
             Some(signature) => signature.verify(fed, content),
         }
+    }
+}
+
+pub(crate) fn apply(tx: &mut Tx<'_>, command: &Command) -> Result<Result<Reply, Rejection>, Broken> {
+    let Command::Put(tenant) = command;
+    if let Err(rejection) = check_put(tx, tenant) {
+        return Ok(Err(rejection));
+    }
+    tx.records.put(keys::tenant(&tenant.id), crate::codec::encode(tenant));
+    tx.state.tenants.insert(tenant.id.clone(), tenant.clone());
+    tx.facts.push(Fact::TenantPut { tenant: tenant.id.clone() });
+    Ok(Ok(Reply::Done))
+}
+
+fn check_put(tx: &Tx<'_>, tenant: &Tenant) -> Result<(), Rejection> {
+    let keys_ok = tenant.keys.len() <= MAX_KEYS && tenant.keys.is_empty() == tenant.unsigned;
+    if !keys_ok {
+        return Err(Rejection::BadTenantKeys);
+    }
+    match tx.state.tenants.get(&tenant.id) {
+        Some(known) if known.secret != tenant.secret || known.unsigned != tenant.unsigned => {
+            Err(Rejection::TenantFixed(tenant.id.clone()))
+        }
+        None if tx.state.tenants.len() >= MAX_TENANTS => Err(Rejection::TooManyTenants),
+        _ => Ok(()),
     }
 }

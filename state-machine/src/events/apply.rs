@@ -1,0 +1,244 @@
+//! Submissions, bodies from other clouds, operators' decisions, and this cloud's own vote. A key is
+//! voted on once, ever: whoever wants another answer submits a new event that supersedes it.
+
+use super::{Body, Command, EventRecord, Level, MAX_SUBMIT, Marks, Receipt, RecordedVote, RemoteBody, Submission};
+use crate::command::Reply;
+use crate::content::{Content, Envelope};
+use crate::fact::Fact;
+use crate::ids::{EventKey, Hash, Tag, TenantId};
+use crate::ledger::{self, keys};
+use crate::records::Broken;
+use crate::rejection::Rejection;
+use crate::state::Tx;
+use crate::tenants::{Confirm, Tenant};
+use crate::time::WallMillis;
+use crate::transparency::{Leaf, Verdict, Vote};
+
+/// The most different contents of one key whose bodies are kept: one a cloud, and one to spare.
+pub const MAX_CONTENTS: usize = 4;
+/// The most tags with votes and without a body that are remembered.
+pub const MAX_MISSING: usize = 65_536;
+
+pub(crate) fn apply(tx: &mut Tx<'_>, command: &Command) -> Result<Result<Reply, Rejection>, Broken> {
+    match command {
+        Command::Submit { items, .. } if items.len() > MAX_SUBMIT => {
+            let limit = format!("{} events in one command, at most {MAX_SUBMIT} are allowed", items.len());
+            Ok(Err(Rejection::TooLarge(limit)))
+        }
+        Command::Submit { .. } if !tx.state.may_vote() => Ok(Err(Rejection::EpochNotOpen)),
+        Command::Submit { created_at, items } => {
+            let receipts = items.iter().map(|item| submit(tx, *created_at, item)).collect::<Result<_, _>>()?;
+            Ok(Ok(Reply::Submitted(receipts)))
+        }
+        Command::Decide { .. } if !tx.state.may_vote() => Ok(Err(Rejection::EpochNotOpen)),
+        Command::Decide { tenant, key, content, verdict } => decide(tx, tenant, key, content, *verdict),
+    }
+}
+
+fn submit(tx: &mut Tx<'_>, created_at: WallMillis, item: &Submission) -> Result<Result<Receipt, Rejection>, Broken> {
+    let content = &item.content;
+    let Some(tenant) = tx.state.tenants.get(&content.tenant).cloned() else {
+        return Ok(Err(Rejection::UnknownTenant(content.tenant.clone())));
+    };
+    if let Err(error) = content.check() {
+        return Ok(Err(Rejection::InvalidContent(error.to_string())));
+    }
+    let content_hash = content.hash();
+    let tag = tenant.secret.tag(&tx.state.fed, &tenant.id, &content.key);
+    let known = tx.record(&tag)?;
+    if let Some(record) = &known {
+        if record.contents.contains(&content_hash) {
+            return Ok(Ok(receipt(tx, record, content_hash, false)?));
+        }
+        if let Some(first) = record.contents.first() {
+            return Ok(Err(Rejection::IdReuse { key: content.key.clone(), first: *first }));
+        }
+    }
+    let pending = tx.state.hot.pending.get(&tenant.id).copied().unwrap_or(0);
+    if pending >= tenant.max_pending {
+        return Ok(Err(Rejection::QuotaExceeded { tenant: tenant.id, pending }));
+    }
+    tx.state.hot.logical_clock += 1;
+    let envelope = Envelope {
+        origin_cloud: tx.state.me.clone(),
+        logical_clock: tx.state.hot.logical_clock,
+        region: tx.state.region.clone(),
+        created_at,
+    };
+    let body = Body { content: content.clone(), envelope, signature: item.signature.clone() };
+    let record = accept(tx, &tenant, tag, known, content_hash, body);
+    Ok(Ok(receipt(tx, &record, content_hash, true)?))
+}
+
+fn receipt(tx: &Tx<'_>, record: &EventRecord, content_hash: Hash, new: bool) -> Result<Receipt, Broken> {
+    let bytes = tx.records.get(&keys::body(&record.tag, &content_hash))?;
+    let bytes = bytes.ok_or_else(|| Broken(format!("event {} lists a body that is not stored", record.tag)))?;
+    let body: Body = crate::codec::decode(&bytes)?;
+    Ok(Receipt {
+        tag: record.tag,
+        content_hash,
+        new,
+        hash: body.envelope.hash(&content_hash),
+        origin_cloud: body.envelope.origin_cloud,
+        level: record.level,
+    })
+}
+
+/// Takes a body that another cloud sent. What this cloud cannot judge yet (an unknown tenant) it
+/// does not keep; it stays missing, and is asked for again.
+pub(crate) fn receive(tx: &mut Tx<'_>, remote: &RemoteBody) -> Result<(), Broken> {
+    let Some(tenant) = tx.state.tenants.get(&remote.content.tenant).cloned() else { return Ok(()) };
+    if remote.content.check().is_err() {
+        return Ok(());
+    }
+    let content_hash = remote.content.hash();
+    let tag = tenant.secret.tag(&tx.state.fed, &tenant.id, &remote.content.key);
+    let known = tx.record(&tag)?;
+    let is_known = |r: &EventRecord| r.contents.contains(&content_hash) || r.contents.len() >= MAX_CONTENTS;
+    if known.as_ref().is_some_and(is_known) {
+        return Ok(());
+    }
+    let clock = &mut tx.state.hot.logical_clock;
+    *clock = (*clock).max(remote.envelope.logical_clock);
+    let RemoteBody { content, envelope, signature } = remote.clone();
+    accept(tx, &tenant, tag, known, content_hash, Body { content, envelope, signature });
+    Ok(())
+}
+
+/// Stores a new body, lists the event if it is its first, and votes if the tenant's policy says so.
+fn accept(
+    tx: &mut Tx<'_>,
+    tenant: &Tenant,
+    tag: Tag,
+    known: Option<EventRecord>,
+    content_hash: Hash,
+    body: Body,
+) -> EventRecord {
+    let mut record = known.unwrap_or_else(|| EventRecord::new(tag));
+    record.contents.push(content_hash);
+    if record.key.is_none() {
+        let hot = &mut tx.state.hot;
+        hot.next_seq += 1;
+        hot.missing.remove(&tag);
+        hot.counts.added(record.level);
+        if record.level == Level::Pending {
+            *hot.pending.entry(tenant.id.clone()).or_default() += 1;
+        }
+        record.key = Some((tenant.id.clone(), body.content.key.clone()));
+        record.seq = Some(hot.next_seq);
+        tx.records.put(keys::listed(&tenant.id, hot.next_seq), tag.0.to_vec());
+    }
+    tx.records.put(keys::body(&tag, &content_hash), crate::codec::encode(&body));
+    tx.facts.push(Fact::EventAccepted {
+        tenant: tenant.id.clone(),
+        key: body.content.key.clone(),
+        content_hash,
+        origin_cloud: body.envelope.origin_cloud.clone(),
+    });
+    if tenant.confirm == Confirm::Auto && tx.state.may_vote() && !record.has_vote_of(&tx.state.me) {
+        vote(tx, tenant, &mut record, &body.content, &body.envelope, content_hash, Verdict::Confirm);
+    }
+    tx.put_record(&record);
+    tx.touched.insert(tag);
+    record
+}
+
+/// Appends this cloud's one vote on a key to its own log.
+fn vote(
+    tx: &mut Tx<'_>,
+    tenant: &Tenant,
+    record: &mut EventRecord,
+    content: &Content,
+    envelope: &Envelope,
+    content_hash: Hash,
+    verdict: Verdict,
+) {
+    let vote = Vote {
+        config: 0,
+        tag: record.tag,
+        verdict,
+        content: tenant.secret.salted_content(&content_hash),
+        envelope: tenant.secret.salted_envelope(&envelope.hash(&content_hash)),
+    };
+    let me = tx.state.me.clone();
+    let epoch = tx.state.hot.current[&me];
+    let log = tx.state.hot.logs.get_mut(&(me.clone(), epoch)).expect("may_vote saw the own log");
+    let index = ledger::append(tx.records, &me, &epoch, &mut log.frontier, &Leaf::Vote(vote.clone()));
+    record.votes.push(RecordedVote { cloud: me, epoch, index, vote, branch: None });
+    tx.facts.push(Fact::Voted { tenant: tenant.id.clone(), key: content.key.clone(), verdict });
+}
+
+fn decide(
+    tx: &mut Tx<'_>,
+    tenant: &TenantId,
+    key: &EventKey,
+    content_hash: &Hash,
+    verdict: Verdict,
+) -> Result<Result<Reply, Rejection>, Broken> {
+    let Some(tenant) = tx.state.tenants.get(tenant).cloned() else {
+        return Ok(Err(Rejection::UnknownTenant(tenant.clone())));
+    };
+    if tenant.confirm != Confirm::Manual {
+        return Ok(Err(Rejection::NotManual(tenant.id)));
+    }
+    let tag = tenant.secret.tag(&tx.state.fed, &tenant.id, key);
+    let Some(mut record) = tx.record(&tag)?.filter(|record| record.key.is_some()) else {
+        return Ok(Err(Rejection::UnknownEvent { tenant: tenant.id, key: key.clone() }));
+    };
+    let Some(bytes) = tx.records.get(&keys::body(&tag, content_hash))? else {
+        return Ok(Err(Rejection::UnknownContent(*content_hash)));
+    };
+    if let Some(own) = record.vote_of(&tx.state.me) {
+        let same = own.verdict() == verdict && own.vote.content == tenant.secret.salted_content(content_hash);
+        return Ok(if same { Ok(Reply::Done) } else { Err(Rejection::AlreadyVoted(key.clone())) });
+    }
+    let body: Body = crate::codec::decode(&bytes)?;
+    vote(tx, &tenant, &mut record, &body.content, &body.envelope, *content_hash, verdict);
+    tx.put_record(&record);
+    tx.touched.insert(tag);
+    Ok(Ok(Reply::Done))
+}
+
+impl EventRecord {
+    pub(crate) fn new(tag: Tag) -> Self {
+        Self {
+            tag,
+            key: None,
+            seq: None,
+            votes: Vec::new(),
+            contents: Vec::new(),
+            level: Level::Pending,
+            marks: Marks::default(),
+            settled: None,
+        }
+    }
+
+    /// The first vote of a cloud; a lying cloud has more.
+    pub fn vote_of(&self, cloud: &crate::ids::CloudId) -> Option<&RecordedVote> {
+        self.votes.iter().find(|vote| vote.cloud == *cloud)
+    }
+
+    pub(crate) fn has_vote_of(&self, cloud: &crate::ids::CloudId) -> bool {
+        self.vote_of(cloud).is_some()
+    }
+}
+
+/// After a recovery: votes on everything that is held, wanted and not yet answered.
+pub(crate) fn vote_on_held(tx: &mut Tx<'_>) -> Result<(), Broken> {
+    let tenants: Vec<Tenant> = tx.state.tenants.values().filter(|t| t.confirm == Confirm::Auto).cloned().collect();
+    for tenant in tenants {
+        for (_, mut record) in tx.state.events(tx.records, &tenant.id, 0, usize::MAX)? {
+            let Some(content_hash) = record.contents.first().copied() else { continue };
+            if record.has_vote_of(&tx.state.me) {
+                continue;
+            }
+            let bytes = tx.records.get(&keys::body(&record.tag, &content_hash))?;
+            let bytes = bytes.ok_or_else(|| Broken(format!("event {} lacks its body", record.tag)))?;
+            let body: Body = crate::codec::decode(&bytes)?;
+            vote(tx, &tenant, &mut record, &body.content, &body.envelope, content_hash, Verdict::Confirm);
+            tx.put_record(&record);
+            tx.touched.insert(record.tag);
+        }
+    }
+    Ok(())
+}

@@ -1,0 +1,240 @@
+//! Extending a mirror: recompute the root from the leaves, take the votes that they hold, look for
+//! double votes, and move the audits forward. A chunk that does not fit changes nothing.
+
+use super::{ChunkOutcome, Command, LogChunk, MAX_BODIES, MAX_CHUNK_LEAVES, MAX_CHUNKS};
+use crate::command::Reply;
+use crate::events::{self, EventRecord, MAX_MISSING, RecordedVote};
+use crate::evidence::{self, Evidence};
+use crate::fact::Fact;
+use crate::ids::{CloudId, EpochId, Hash, Tag};
+use crate::ledger::{self, StoredNodes, keys};
+use crate::records::Broken;
+use crate::rejection::Rejection;
+use crate::state::Tx;
+use crate::transparency::{Frontier, Leaf, SignedNote, Vote, leaf_hash, verify_consistency};
+
+pub(crate) fn apply(tx: &mut Tx<'_>, command: &Command) -> Result<Result<Reply, Rejection>, Broken> {
+    let (chunks, bodies) = match command {
+        Command::Introduce(opening) => return crate::epochs::introduce(tx, opening),
+        Command::Ingest { chunks, bodies } => (chunks, bodies),
+    };
+    let sent = bodies.len() + chunks.iter().map(|chunk| chunk.bodies.len()).sum::<usize>();
+    let oversized = chunks.iter().any(|chunk| chunk.leaves.len() > MAX_CHUNK_LEAVES);
+    if chunks.len() > MAX_CHUNKS || sent > MAX_CHUNKS * MAX_BODIES || oversized {
+        return Ok(Err(Rejection::TooLarge(format!("{} chunks with {sent} bodies", chunks.len()))));
+    }
+    let mut outcomes = Vec::with_capacity(chunks.len());
+    for chunk in chunks {
+        outcomes.push(extend(tx, chunk)?);
+    }
+    for body in bodies {
+        events::receive(tx, body)?;
+    }
+    Ok(Ok(Reply::Ingested(outcomes)))
+}
+
+fn extend(tx: &mut Tx<'_>, chunk: &LogChunk) -> Result<ChunkOutcome, Broken> {
+    let origin = &chunk.note.body.origin;
+    let at = (chunk.cloud.clone(), chunk.epoch);
+    if origin.cloud != chunk.cloud || origin.epoch != chunk.epoch || origin.fed != tx.state.fed {
+        return Ok(ChunkOutcome::WrongEpoch);
+    }
+    let recovering = tx.state.hot.recovery.is_some();
+    let Some(log) = tx.state.hot.logs.get(&at) else { return Ok(ChunkOutcome::WrongEpoch) };
+    if log.closed || (chunk.cloud == tx.state.me && !recovering) {
+        return Ok(ChunkOutcome::WrongEpoch);
+    }
+    let have = log.size();
+    if chunk.first_index > have {
+        return Ok(ChunkOutcome::Gap { have });
+    }
+    if let Some(conflict) = fork_at_size(log.note.as_ref(), &chunk.note) {
+        evidence::convict(tx, conflict)?;
+        return Ok(ChunkOutcome::Mismatch);
+    }
+    let skip = usize::try_from(have - chunk.first_index).unwrap_or(usize::MAX);
+    let fresh = chunk.leaves.get(skip..).unwrap_or(&[]);
+    let end = have + fresh.len() as u64;
+    if chunk.note.body.size < end || (fresh.is_empty() && chunk.note.body.size > have) {
+        return Ok(if fresh.is_empty() { ChunkOutcome::Known } else { ChunkOutcome::Mismatch });
+    }
+    let mut frontier = log.frontier.clone();
+    if !leads_to_note(&mut frontier, fresh, chunk) || !openings_fit(tx, &at, have, fresh) {
+        return Ok(ChunkOutcome::Mismatch);
+    }
+    let news = !fresh.is_empty() || log.note.as_ref().is_none_or(|known| is_newer(&chunk.note, known));
+    if news {
+        take_leaves(tx, &at, fresh)?;
+        if end == chunk.note.body.size {
+            take_note(tx, &at, &chunk.note)?;
+        }
+        check_claims(tx, &at)?;
+        let log = &tx.state.hot.logs[&at];
+        let (size, audited) = (log.size(), log.audited(&tx.state.me));
+        tx.facts.push(Fact::MirrorAdvanced { cloud: chunk.cloud.clone(), size, audited });
+    }
+    for body in &chunk.bodies {
+        events::receive(tx, body)?;
+    }
+    Ok(if news { ChunkOutcome::Extended { size: end } } else { ChunkOutcome::Known })
+}
+
+/// Two notes of one epoch with the same size and another root.
+fn fork_at_size(known: Option<&SignedNote>, new: &SignedNote) -> Option<Evidence> {
+    let known = known?;
+    let forks = known.body.size == new.body.size && known.body.root != new.body.root;
+    forks.then(|| Evidence::fork_at_size(known.clone(), new.clone()))
+}
+
+/// Appends the leaves to the frontier, and checks that the note's root follows.
+fn leads_to_note(frontier: &mut Frontier, fresh: &[Leaf], chunk: &LogChunk) -> bool {
+    for leaf in fresh {
+        frontier.append(leaf_hash(&leaf.bytes()));
+    }
+    let note = &chunk.note.body;
+    if frontier.size() == note.size {
+        return frontier.root() == note.root;
+    }
+    verify_consistency(frontier.size(), note.size, &frontier.root(), &note.root, &chunk.consistency)
+}
+
+/// Leaf 0, and only leaf 0, opens the epoch, under the keys and rules that everybody knows.
+fn openings_fit(tx: &Tx<'_>, (cloud, epoch): &(CloudId, EpochId), have: u64, fresh: &[Leaf]) -> bool {
+    fresh.iter().zip(have..).all(|(leaf, index)| match leaf {
+        Leaf::Vote(_) => index > 0,
+        Leaf::Open(open) => index == 0 && crate::epochs::open_leaf_fits(tx.state, cloud, epoch, open),
+    })
+}
+
+/// A cloud's notes only grow: this one is newer if it says more of anything.
+fn is_newer(new: &SignedNote, known: &SignedNote) -> bool {
+    let weight = |note: &SignedNote| {
+        let audits: u64 = note.body.audits.iter().map(|audit| audit.size).sum();
+        (note.body.size, audits, note.body.closings.len())
+    };
+    let (new, known) = (weight(new), weight(known));
+    new != known && new.0 >= known.0 && new.1 >= known.1 && new.2 >= known.2
+}
+
+fn take_leaves(tx: &mut Tx<'_>, at: &(CloudId, EpochId), fresh: &[Leaf]) -> Result<(), Broken> {
+    let mut frontier = tx.state.hot.logs[at].frontier.clone();
+    for leaf in fresh {
+        let index = ledger::append(tx.records, &at.0, &at.1, &mut frontier, leaf);
+        if let Leaf::Vote(vote) = leaf {
+            let found = RecordedVote { cloud: at.0.clone(), epoch: at.1, index, vote: vote.clone(), branch: None };
+            take_vote(tx, found)?;
+        }
+    }
+    tx.state.hot.logs.get_mut(at).expect("the caller found it").frontier = frontier;
+    Ok(())
+}
+
+/// Notes a vote under its tag. A second one that says something else is a lie, to be proven as soon
+/// as a note covers both.
+fn take_vote(tx: &mut Tx<'_>, found: RecordedVote) -> Result<(), Broken> {
+    let tag: Tag = found.vote.tag;
+    let mut record = tx.record(&tag)?.unwrap_or_else(|| EventRecord::new(tag));
+    if record.votes.iter().any(|vote| vote.cloud == found.cloud && vote.says_the_same(&found) && vote.branch.is_none())
+    {
+        return Ok(());
+    }
+    if record.has_vote_of(&found.cloud) {
+        tx.state.hot.suspected.push((found.cloud.clone(), tag));
+    }
+    if record.votes.iter().filter(|vote| vote.cloud == found.cloud).count() < MAX_VOTES_PER_CLOUD {
+        record.votes.push(found);
+    }
+    if record.key.is_none() && tx.state.hot.missing.len() < MAX_MISSING {
+        tx.state.hot.missing.insert(tag);
+    }
+    tx.put_record(&record);
+    tx.touched.insert(tag);
+    Ok(())
+}
+
+/// A lying cloud can vote as often as it likes; two different votes convict it, one more is kept
+/// from another branch.
+pub const MAX_VOTES_PER_CLOUD: usize = 3;
+
+/// The mirror reached this note: audit it unless the cloud lied, and take over what it says of
+/// others.
+fn take_note(tx: &mut Tx<'_>, at: &(CloudId, EpochId), note: &SignedNote) -> Result<(), Broken> {
+    tx.state.hot.logs.get_mut(at).expect("the caller found it").note = Some(note.clone());
+    prove_double_votes(tx, at)?;
+    if !tx.state.hot.frozen.contains(at) {
+        let me = tx.state.me.clone();
+        advance(tx, at, &me, (note.body.size, note.body.root))?;
+    }
+    for audit in &note.body.audits {
+        let about = (audit.cloud.clone(), audit.epoch);
+        let Some(log) = tx.state.hot.logs.get_mut(&about).filter(|_| audit.cloud != at.0) else { continue };
+        let claim = (audit.size, audit.root);
+        if log.audited(&at.0) < audit.size {
+            log.claims.insert(at.0.clone(), claim);
+            check_claims(tx, &about)?;
+        }
+    }
+    crate::epochs::take_closings(tx, &at.0, &note.body.closings);
+    Ok(())
+}
+
+/// Confirms what others said they audited of a log, as far as the leaves here reach. A claim that
+/// contradicts the leaves stays: it is a dispute, and somebody lied.
+fn check_claims(tx: &mut Tx<'_>, at: &(CloudId, EpochId)) -> Result<(), Broken> {
+    let log = &tx.state.hot.logs[at];
+    let nodes = StoredNodes { records: tx.records, cloud: &at.0, epoch: &at.1 };
+    let mut confirmed = Vec::new();
+    for (by, (size, root)) in log.claims.iter().filter(|(_, (size, _))| *size <= log.size()) {
+        if nodes.root(&log.frontier, *size)? == *root {
+            confirmed.push((by.clone(), (*size, *root)));
+        }
+    }
+    for (by, head) in confirmed {
+        tx.state.hot.logs.get_mut(at).expect("just read").claims.remove(&by);
+        advance(tx, at, &by, head)?;
+    }
+    Ok(())
+}
+
+/// Moves an audit register forward. Every event whose leaf it now covers is looked at again.
+fn advance(tx: &mut Tx<'_>, at: &(CloudId, EpochId), by: &CloudId, head: (u64, Hash)) -> Result<(), Broken> {
+    let log = tx.state.hot.logs.get_mut(at).expect("the caller found it");
+    let before = log.audited(by);
+    if before >= head.0 {
+        return Ok(());
+    }
+    log.audits.insert(by.clone(), head);
+    touch(tx, at, before, head.0)
+}
+
+/// Marks the events of a run of leaves for another look.
+pub(crate) fn touch(tx: &mut Tx<'_>, at: &(CloudId, EpochId), from: u64, to: u64) -> Result<(), Broken> {
+    for index in from..to {
+        let bytes = tx.records.get(&keys::leaf(&at.0, &at.1, index))?;
+        let bytes = bytes.ok_or_else(|| Broken(format!("log {}/{} lacks leaf {index}", at.0, at.1)))?;
+        if let Leaf::Vote(Vote { tag, .. }) = Leaf::decode(&bytes).map_err(|error| Broken(error.to_string()))? {
+            tx.touched.insert(tag);
+        }
+    }
+    Ok(())
+}
+
+/// Turns suspicions into evidence once the mirror stands exactly at a note that covers both votes.
+fn prove_double_votes(tx: &mut Tx<'_>, at: &(CloudId, EpochId)) -> Result<(), Broken> {
+    let suspected = std::mem::take(&mut tx.state.hot.suspected);
+    for (cloud, tag) in suspected {
+        if cloud != at.0 {
+            tx.state.hot.suspected.push((cloud, tag));
+            continue;
+        }
+        let Some(record) = tx.record(&tag)? else { continue };
+        let votes: Vec<&RecordedVote> =
+            record.votes.iter().filter(|vote| vote.cloud == cloud && vote.branch.is_none()).collect();
+        let Some(second) = votes.iter().skip(1).find(|vote| !vote.says_the_same(votes[0])) else { continue };
+        let proof = (tx.statement(votes[0])?, tx.statement(second)?);
+        if let (Some(first), Some(second)) = proof {
+            evidence::convict(tx, Evidence::double_vote(first, second))?;
+        }
+    }
+    Ok(())
+}

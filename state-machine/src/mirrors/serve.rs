@@ -1,0 +1,124 @@
+//! Reading logs for other clouds and outside auditors: chunks, bodies, leaves, roots and proofs.
+
+use super::{LogChunk, MAX_CHUNK_BYTES, MAX_CHUNK_LEAVES};
+use crate::events::{Body, RemoteBody};
+use crate::ids::{CloudId, EpochId, Hash, Tag};
+use crate::ledger::{Log, StoredNodes, keys};
+use crate::records::{Broken, Records};
+use crate::state::State;
+use crate::transparency::{Leaf, SignedNote, consistency_proof, inclusion_proof};
+
+/// What a vote's leaf costs on the wire, about.
+const LEAF_BYTES: usize = 160;
+
+/// Another cloud said that it audited a head which the leaves held here contradict.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Dispute {
+    pub cloud: CloudId,
+    pub epoch: EpochId,
+    pub by: CloudId,
+    pub size: u64,
+    pub root: Hash,
+}
+
+impl State {
+    /// A run of a log from `from` on, to be served under `note` (this cloud's latest signed note
+    /// for the own log, the received one for a mirror). `None` if the log does not reach so far.
+    pub fn log_chunk(
+        &self,
+        records: &dyn Records,
+        cloud: &CloudId,
+        from: u64,
+        note: &SignedNote,
+    ) -> Result<Option<LogChunk>, Broken> {
+        let (epoch, size) = (note.body.origin.epoch, note.body.size);
+        let log = self.hot.logs.get(&(cloud.clone(), epoch)).filter(|log| log.size() >= size && from <= size);
+        if note.body.origin.cloud != *cloud || log.is_none() {
+            return Ok(None);
+        }
+        let nodes = StoredNodes { records, cloud, epoch: &epoch };
+        let (mut leaves, mut bodies, mut bytes) = (Vec::new(), Vec::new(), 0);
+        while from + (leaves.len() as u64) < size && leaves.len() < MAX_CHUNK_LEAVES && bytes < MAX_CHUNK_BYTES {
+            let index = from + leaves.len() as u64;
+            let leaf = nodes.leaf(index)?.ok_or_else(|| Broken(format!("log {cloud}/{epoch} lacks leaf {index}")))?;
+            if let Leaf::Vote(vote) = &leaf {
+                for body in held_bodies(records, &vote.tag)?.into_iter().filter(|b| b.envelope.origin_cloud == *cloud) {
+                    bytes += body.content.payload.len() + LEAF_BYTES;
+                    bodies.push(body);
+                }
+            }
+            bytes += LEAF_BYTES;
+            leaves.push(leaf);
+        }
+        let end = from + leaves.len() as u64;
+        let consistency = consistency_proof(&nodes, end, size)?;
+        let cloud = cloud.clone();
+        Ok(Some(LogChunk { cloud, epoch, first_index: from, leaves, note: note.clone(), consistency, bodies }))
+    }
+
+    /// Tags that clouds voted on and whose bodies are not here, at most `limit`.
+    pub fn missing_bodies(&self, limit: usize) -> Vec<Tag> {
+        self.hot.missing.iter().take(limit).copied().collect()
+    }
+
+    /// The bodies of these tags, as far as held.
+    pub fn bodies(&self, records: &dyn Records, tags: &[Tag]) -> Result<Vec<RemoteBody>, Broken> {
+        let mut bodies = Vec::new();
+        for tag in tags {
+            bodies.extend(held_bodies(records, tag)?);
+        }
+        Ok(bodies)
+    }
+
+    /// Audits said by others that contradict this cloud's mirrors: somebody lied.
+    pub fn disputes(&self) -> Vec<Dispute> {
+        let mut disputes = Vec::new();
+        for ((cloud, epoch), log) in &self.hot.logs {
+            for (by, &(size, root)) in log.claims.iter().filter(|(_, (size, _))| *size <= log.size()) {
+                disputes.push(Dispute { cloud: cloud.clone(), epoch: *epoch, by: by.clone(), size, root });
+            }
+        }
+        disputes
+    }
+
+    /// The root of a cloud's current log at an earlier size; `None` beyond its end.
+    pub fn root_at(&self, records: &dyn Records, cloud: &CloudId, size: u64) -> Result<Option<Hash>, Broken> {
+        let Some((epoch, log)) = self.current_log(cloud).filter(|(_, log)| size <= log.size()) else { return Ok(None) };
+        StoredNodes { records, cloud, epoch: &epoch }.root(&log.frontier, size).map(Some)
+    }
+
+    pub fn leaf(&self, records: &dyn Records, cloud: &CloudId, index: u64) -> Result<Option<Leaf>, Broken> {
+        let Some((epoch, _)) = self.current_log(cloud).filter(|(_, log)| index < log.size()) else { return Ok(None) };
+        StoredNodes { records, cloud, epoch: &epoch }.leaf(index)
+    }
+
+    /// Proof that a leaf is in the current log at a size; `None` if either is beyond its end.
+    pub fn proof(
+        &self,
+        records: &dyn Records,
+        cloud: &CloudId,
+        index: u64,
+        size: u64,
+    ) -> Result<Option<Vec<Hash>>, Broken> {
+        let fits = |log: &Log| index < size && size <= log.size();
+        let Some((epoch, _)) = self.current_log(cloud).filter(|(_, log)| fits(log)) else { return Ok(None) };
+        inclusion_proof(&StoredNodes { records, cloud, epoch: &epoch }, index, size).map(Some)
+    }
+
+    fn current_log(&self, cloud: &CloudId) -> Option<(EpochId, &Log)> {
+        Some((*self.hot.current.get(cloud)?, self.log(cloud)?))
+    }
+}
+
+fn held_bodies(records: &dyn Records, tag: &Tag) -> Result<Vec<RemoteBody>, Broken> {
+    let Some(bytes) = records.get(&keys::event(tag))? else { return Ok(Vec::new()) };
+    let record: crate::events::EventRecord = crate::codec::decode(&bytes)?;
+    let mut bodies = Vec::new();
+    for content in &record.contents {
+        let bytes = records.get(&keys::body(tag, content))?;
+        let bytes = bytes.ok_or_else(|| Broken(format!("event {tag} lists a body that is not stored")))?;
+        let Body { content, envelope, signature } = crate::codec::decode(&bytes)?;
+        bodies.push(RemoteBody { content, envelope, signature });
+    }
+    Ok(bodies)
+}
