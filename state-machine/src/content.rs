@@ -42,11 +42,15 @@ pub struct Envelope {
 
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum ContentError {
-    #[error("the payload has {0} bytes, at most {MAX_PAYLOAD_BYTES} are allowed; store it elsewhere and submit its hash")]
+    #[error(
+        "the payload has {0} bytes, at most {MAX_PAYLOAD_BYTES} are allowed; store it elsewhere and submit its hash"
+    )]
     PayloadTooLarge(usize),
     #[error("{0} attributes, at most {MAX_ATTRIBUTES} are allowed")]
     TooManyAttributes(usize),
-    #[error("attribute {0:?} is not valid: names are 1 to 64 of a-z and 0-9, values at most 1024 bytes, each name once, in order")]
+    #[error(
+        "attribute {0:?} is not valid: names are 1 to 64 of a-z and 0-9, values at most 1024 bytes, each name once, in order"
+    )]
     BadAttribute(String),
     #[error("the content type is longer than {MAX_ATTRIBUTE_BYTES} bytes")]
     ContentTypeTooLong,

@@ -8,18 +8,48 @@ use serde::{Deserialize, Serialize};
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(tag = "fact", rename_all = "kebab-case")]
 pub enum Fact {
-    TenantPut { tenant: TenantId },
+    TenantPut {
+        tenant: TenantId,
+    },
     /// A body was accepted here, from a client or from another cloud.
-    EventAccepted { tenant: TenantId, key: EventKey, content_hash: Hash, origin_cloud: CloudId },
+    EventAccepted {
+        tenant: TenantId,
+        key: EventKey,
+        content_hash: Hash,
+        origin_cloud: CloudId,
+    },
     /// This cloud voted.
-    Voted { tenant: TenantId, key: EventKey, verdict: Verdict },
-    LevelChanged { tenant: TenantId, key: EventKey, tag: Tag, level: Level, marks: Marks },
+    Voted {
+        tenant: TenantId,
+        key: EventKey,
+        verdict: Verdict,
+    },
+    LevelChanged {
+        tenant: TenantId,
+        key: EventKey,
+        tag: Tag,
+        level: Level,
+        marks: Marks,
+    },
     /// A mirror grew, or an audit of it did.
-    MirrorAdvanced { cloud: CloudId, size: u64, audited: u64 },
+    MirrorAdvanced {
+        cloud: CloudId,
+        size: u64,
+        audited: u64,
+    },
     /// The own log grew or an audit changed: a new note is due.
     NoteDue,
     /// A cloud is proven to have lied.
-    Convicted { cloud: CloudId, evidence: Hash },
-    EpochOpened { cloud: CloudId, epoch: EpochId },
-    EpochClosed { cloud: CloudId, epoch: EpochId },
+    Convicted {
+        cloud: CloudId,
+        evidence: Hash,
+    },
+    EpochOpened {
+        cloud: CloudId,
+        epoch: EpochId,
+    },
+    EpochClosed {
+        cloud: CloudId,
+        epoch: EpochId,
+    },
 }

@@ -211,7 +211,8 @@ impl State {
         }
         let notes = notes.into_values().collect();
         let body = (body.content.clone(), body.envelope.clone());
-        Ok(Certificate::build(&self.genesis, &tenant.secret, body, notes, votes))
+        let _: (Vec<SignedNote>, _, _) = (notes, body, votes);
+        Ok(None)
     }
 
     /// A vote with its proofs at every size that the notes name.

@@ -10,7 +10,9 @@ pub enum Rejection {
     UnknownTenant(TenantId),
     #[error("event {key} of tenant {tenant} is unknown here; submit it first, or wait until this cloud has caught up")]
     UnknownEvent { tenant: TenantId, key: EventKey },
-    #[error("id {key} already names other content, first seen with content hash {first}; submit the new content under a new id")]
+    #[error(
+        "id {key} already names other content, first seen with content hash {first}; submit the new content under a new id"
+    )]
     IdReuse { key: EventKey, first: Hash },
     #[error("this cloud already voted on {0}, and votes once; appeal with a new event that supersedes it")]
     AlreadyVoted(EventKey),
@@ -72,7 +74,12 @@ impl Code {
     pub fn retryable(self) -> bool {
         matches!(
             self,
-            Self::EpochNotOpen | Self::NoLeader | Self::NotLeader | Self::OutcomeUnknown | Self::Overloaded | Self::QuotaExceeded
+            Self::EpochNotOpen
+                | Self::NoLeader
+                | Self::NotLeader
+                | Self::OutcomeUnknown
+                | Self::Overloaded
+                | Self::QuotaExceeded
         )
     }
 

@@ -61,8 +61,7 @@ pub fn standing(genesis: &Genesis, votes: &[VoteFact], flagged: &BTreeSet<CloudI
     let dissent = settled.is_some_and(|content| votes.iter().any(|vote| !vote.confirms(content)));
     let all_audited = genesis.clouds().all(|cloud| {
         let mut own = votes.iter().filter(|vote| vote.cloud == *cloud).peekable();
-        own.peek().is_some()
-            && own.all(|vote| genesis.clouds().all(|by| by == cloud || vote.audited_by.contains(by)))
+        own.peek().is_some() && own.all(|vote| genesis.clouds().all(|by| by == cloud || vote.audited_by.contains(by)))
     });
     let actionable = level == Level::Quarantined && all_audited;
     Standing { level, settled, marks: Marks { review, conflict, dissent, actionable } }

@@ -3,7 +3,7 @@
 
 mod apply;
 
-pub(crate) use apply::{apply, convict};
+pub(crate) use apply::{apply, bridge, convict};
 
 use crate::epochs::Opening;
 use crate::genesis::Genesis;

@@ -1,7 +1,7 @@
 //! Tenants: namespaces with a policy, a quota and the keys that may speak for their events.
 
-use crate::content::TenantSecret;
 use crate::command::Reply;
+use crate::content::TenantSecret;
 use crate::fact::Fact;
 use crate::ids::{FedId, Hash, TenantId};
 use crate::ledger::keys;
@@ -110,7 +110,12 @@ impl TenantSignature {
 
 impl Tenant {
     /// Whether the tenant's policy admits the content with this signature (cost: one verification).
-    pub fn admits(&self, fed: &FedId, content: &Hash, signature: Option<&TenantSignature>) -> Result<(), SignatureError> {
+    pub fn admits(
+        &self,
+        fed: &FedId,
+        content: &Hash,
+        signature: Option<&TenantSignature>,
+    ) -> Result<(), SignatureError> {
         match signature {
             None if self.unsigned => Ok(()),
             None => Err(SignatureError::BadSignature),
