@@ -1,7 +1,7 @@
 //! The leaves of a cloud's log and their exact bytes.
 
 use crate::ids::{Hash, Tag};
-use crate::wire::WireError;
+use crate::wire::{Reader, WireError, Writer, domain};
 use serde::{Deserialize, Serialize};
 
 /// A leaf: the opening of an epoch (leaf 0, and only there), or a vote.
@@ -44,12 +44,78 @@ pub enum Verdict {
     RejectOperator,
 }
 
+const OPEN: u8 = 0;
+const VOTE: u8 = 1;
+
+const CONFIRM: u8 = 1;
+const REJECT_OPERATOR: u8 = 2;
+
 impl Leaf {
+    /// What is hashed into the log, and what other clouds are sent.
     pub fn bytes(&self) -> Vec<u8> {
-        unimplemented!()
+        let out = Writer::new(domain::LEAF);
+        match self {
+            Self::Open(open) => {
+                let out = out.u8(OPEN).raw(&open.opening.0).u32(open.config).raw(&open.config_hash.0);
+                match &open.predecessor {
+                    None => out.u8(0).finish(),
+                    Some((size, root)) => out.u8(1).u64(*size).raw(&root.0).finish(),
+                }
+            }
+            Self::Vote(vote) => vote.write(out.u8(VOTE)).finish(),
+        }
     }
 
-    pub fn decode(_bytes: &[u8]) -> Result<Self, WireError> {
-        unimplemented!()
+    /// Accepts exactly what `bytes` writes.
+    pub fn decode(bytes: &[u8]) -> Result<Self, WireError> {
+        let mut reader = Reader::new(bytes, domain::LEAF)?;
+        let leaf = match reader.u8()? {
+            OPEN => Self::Open(Open::read(&mut reader)?),
+            VOTE => Self::Vote(Vote::read(&mut reader)?),
+            other => return Err(WireError(format!("no leaf has type {other}"))),
+        };
+        reader.finish()?;
+        Ok(leaf)
+    }
+}
+
+impl Open {
+    fn read(reader: &mut Reader<'_>) -> Result<Self, WireError> {
+        Ok(Self {
+            opening: Hash(reader.array()?),
+            config: reader.u32()?,
+            config_hash: Hash(reader.array()?),
+            predecessor: match reader.u8()? {
+                0 => None,
+                1 => Some((reader.u64()?, Hash(reader.array()?))),
+                other => {
+                    return Err(WireError(format!("a predecessor is absent (0) or present (1), not {other}")));
+                }
+            },
+        })
+    }
+}
+
+impl Vote {
+    fn write(&self, out: Writer) -> Writer {
+        let verdict = match self.verdict {
+            Verdict::Confirm => CONFIRM,
+            Verdict::RejectOperator => REJECT_OPERATOR,
+        };
+        out.u32(self.config).raw(&self.tag.0).u8(verdict).raw(&self.content.0).raw(&self.envelope.0)
+    }
+
+    fn read(reader: &mut Reader<'_>) -> Result<Self, WireError> {
+        Ok(Self {
+            config: reader.u32()?,
+            tag: Tag(reader.array()?),
+            verdict: match reader.u8()? {
+                CONFIRM => Verdict::Confirm,
+                REJECT_OPERATOR => Verdict::RejectOperator,
+                other => return Err(WireError(format!("no verdict has number {other}"))),
+            },
+            content: Hash(reader.array()?),
+            envelope: Hash(reader.array()?),
+        })
     }
 }

@@ -42,7 +42,9 @@ impl Frontier {
 
     pub fn root(&self) -> Hash {
         let mut peaks = self.peaks.iter().rev();
-        let Some(&last) = peaks.next() else { return empty_root() };
+        let Some(&last) = peaks.next() else {
+            return empty_root();
+        };
         peaks.fold(last, |right, left| node_hash(left, &right))
     }
 }
@@ -67,26 +69,144 @@ pub fn empty_root() -> Hash {
 }
 
 /// The root of the first `size` leaves.
-pub fn root_at(_nodes: &dyn Nodes, _size: u64) -> Result<Hash, Broken> {
-    unimplemented!()
+pub fn root_at(nodes: &dyn Nodes, size: u64) -> Result<Hash, Broken> {
+    if size == 0 { Ok(empty_root()) } else { range_root(nodes, 0, size) }
 }
 
 /// Proof that leaf `index` is in the tree of `size` leaves. `index < size`, else broken.
-pub fn inclusion_proof(_nodes: &dyn Nodes, _index: u64, _size: u64) -> Result<Vec<Hash>, Broken> {
-    unimplemented!()
+pub fn inclusion_proof(nodes: &dyn Nodes, index: u64, size: u64) -> Result<Vec<Hash>, Broken> {
+    if index >= size {
+        return Err(Broken(format!("there is no leaf {index} in a log of {size} leaves")));
+    }
+    let (mut from, mut to) = (0, size);
+    let mut path = Vec::new();
+    while to - from > 1 {
+        let middle = from + split(to - from);
+        if index < middle {
+            path.push(range_root(nodes, middle, to)?);
+            to = middle;
+        } else {
+            path.push(range_root(nodes, from, middle)?);
+            from = middle;
+        }
+    }
+    // The siblings were met from the root down; a proof names them from the leaf up.
+    path.reverse();
+    Ok(path)
 }
 
 /// The root that a proof leads to, `None` if the proof has not exactly the right length.
-pub fn root_from_inclusion(_leaf: Hash, _index: u64, _size: u64, _proof: &[Hash]) -> Option<Hash> {
-    unimplemented!()
+pub fn root_from_inclusion(leaf: Hash, index: u64, size: u64, proof: &[Hash]) -> Option<Hash> {
+    if index >= size {
+        return None;
+    }
+    let (mut node, mut last, mut root) = (index, size - 1, leaf);
+    for sibling in proof {
+        if last == 0 {
+            return None;
+        }
+        if node & 1 == 1 || node == last {
+            root = node_hash(sibling, &root);
+            skip_missing_siblings(&mut node, &mut last);
+        } else {
+            root = node_hash(&root, sibling);
+        }
+        node >>= 1;
+        last >>= 1;
+    }
+    (last == 0).then_some(root)
 }
 
 /// Proof that the tree of `old` leaves is a prefix of the tree of `new` leaves; empty if `old` is
 /// 0 or equals `new`.
-pub fn consistency_proof(_nodes: &dyn Nodes, _old: u64, _new: u64) -> Result<Vec<Hash>, Broken> {
-    unimplemented!()
+pub fn consistency_proof(nodes: &dyn Nodes, old: u64, new: u64) -> Result<Vec<Hash>, Broken> {
+    if old > new {
+        return Err(Broken(format!("a log of {new} leaves has no prefix of {old}")));
+    }
+    let mut path = Vec::new();
+    if old == 0 {
+        return Ok(path);
+    }
+    let (mut from, mut to) = (0, new);
+    while to != old {
+        let middle = from + split(to - from);
+        if old <= middle {
+            path.push(range_root(nodes, middle, to)?);
+            to = middle;
+        } else {
+            path.push(range_root(nodes, from, middle)?);
+            from = middle;
+        }
+    }
+    // A prefix that is itself one complete subtree is the old root, which the verifier knows.
+    if from > 0 {
+        path.push(range_root(nodes, from, to)?);
+    }
+    path.reverse();
+    Ok(path)
 }
 
-pub fn verify_consistency(_old: u64, _new: u64, _old_root: &Hash, _new_root: &Hash, _proof: &[Hash]) -> bool {
-    unimplemented!()
+pub fn verify_consistency(old: u64, new: u64, old_root: &Hash, new_root: &Hash, proof: &[Hash]) -> bool {
+    if old == new {
+        return proof.is_empty() && old_root == new_root;
+    }
+    if old == 0 {
+        return proof.is_empty() && *old_root == empty_root();
+    }
+    if old > new {
+        return false;
+    }
+    let (mut node, mut last) = (old - 1, new - 1);
+    let complete = node.trailing_ones();
+    node >>= complete;
+    last >>= complete;
+    let (start, rest) = if node == 0 {
+        (*old_root, proof)
+    } else {
+        let Some((first, rest)) = proof.split_first() else {
+            return false;
+        };
+        (*first, rest)
+    };
+    let (mut old_side, mut new_side) = (start, start);
+    for sibling in rest {
+        if last == 0 {
+            return false;
+        }
+        if node & 1 == 1 || node == last {
+            old_side = node_hash(sibling, &old_side);
+            new_side = node_hash(sibling, &new_side);
+            skip_missing_siblings(&mut node, &mut last);
+        } else {
+            new_side = node_hash(&new_side, sibling);
+        }
+        node >>= 1;
+        last >>= 1;
+    }
+    last == 0 && old_side == *old_root && new_side == *new_root
+}
+
+/// The right edge of an incomplete tree has no siblings on some levels: there a subtree is lifted
+/// unchanged until it becomes a right child.
+fn skip_missing_siblings(node: &mut u64, last: &mut u64) {
+    let levels = if *node == 0 { 0 } else { node.trailing_zeros() };
+    *node >>= levels;
+    *last >>= levels;
+}
+
+/// The largest power of two below `leaves`, which is at least 2: where RFC 6962 splits a tree.
+fn split(leaves: u64) -> u64 {
+    1 << (leaves - 1).ilog2()
+}
+
+/// The root of leaves `from..to`, a subtree of the RFC 6962 recursion: it begins at a multiple of
+/// every power of two up to its own width.
+fn range_root(nodes: &dyn Nodes, from: u64, to: u64) -> Result<Hash, Broken> {
+    let leaves = to - from;
+    if leaves.is_power_of_two() {
+        let level = leaves.ilog2();
+        return nodes.node(level as u8, from >> level);
+    }
+    let middle = from + split(leaves);
+    Ok(node_hash(&range_root(nodes, from, middle)?, &range_root(nodes, middle, to)?))
 }

@@ -2,9 +2,21 @@
 
 use crate::epochs::{Closing, Opening};
 use crate::ids::{CloudId, EpochId, FedId, Hash, NodeId};
-use crate::signature::{Signature, SigningKey};
+use crate::signature::{PublicKey, Signature, SigningKey};
+use crate::wire::sha256;
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD as BASE64;
 use serde::{Deserialize, Serialize};
 use std::fmt;
+
+/// The longest note text that is parsed, in bytes: hundreds of closings fit.
+pub const MAX_NOTE_BYTES: usize = 64 << 10;
+
+/// The C2SP signature type of Ed25519.
+const ED25519: u8 = 1;
+
+/// What a signature line begins with: an em dash and a space.
+const SIGNATURE_PREFIX: &str = "\u{2014} ";
 
 /// Names a log: `fed_id/cloud/epoch`, the first line of its checkpoints.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
@@ -42,6 +54,8 @@ pub struct NoteBody {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct NodeSignature {
     pub node: NodeId,
+    /// The C2SP key id, which standard tools choose the key by. It is checked like the signature.
+    pub key_id: [u8; 4],
     pub signature: Signature,
 }
 
@@ -66,35 +80,229 @@ pub enum NoteError {
     BadSignature(NodeId),
 }
 
+impl Origin {
+    /// The log of an epoch.
+    pub fn of(fed: &FedId, opening: &Opening) -> Self {
+        Self { fed: *fed, cloud: opening.cloud.clone(), epoch: opening.id(fed) }
+    }
+
+    /// The C2SP key name of one of the log's nodes.
+    pub fn key_name(&self, node: &NodeId) -> String {
+        format!("{self}/{node}")
+    }
+
+    /// The C2SP verifier key of a node: what standard signed-note tools are given to check it.
+    pub fn vkey(&self, node: &NodeId, key: &PublicKey) -> String {
+        let name = self.key_name(node);
+        let mut typed = vec![ED25519];
+        typed.extend_from_slice(&key.to_bytes());
+        format!("{name}+{}+{}", hex::encode(key_id(&name, key)), BASE64.encode(typed))
+    }
+
+    fn parse(text: &str) -> Result<Self, NoteError> {
+        let malformed = || NoteError::Malformed(format!("{:?} is not fed/cloud/epoch", shorten(text)));
+        let mut parts = text.split('/');
+        let (Some(fed), Some(cloud), Some(epoch), None) = (parts.next(), parts.next(), parts.next(), parts.next())
+        else {
+            return Err(malformed());
+        };
+        Ok(Self {
+            fed: fed.parse().map_err(|_| malformed())?,
+            cloud: cloud.parse().map_err(|_| malformed())?,
+            epoch: epoch.parse().map_err(|_| malformed())?,
+        })
+    }
+}
+
 impl NoteBody {
     /// The signed text: a C2SP tlog-checkpoint with extension lines, ending in a newline.
     pub fn text(&self) -> String {
-        unimplemented!()
+        let fed = &self.origin.fed;
+        let mut out = format!("{}\n{}\n{}\n", self.origin, self.size, BASE64.encode(self.root.0));
+        let mut line = |word: &str, cloud: &CloudId, epoch: &EpochId, size: u64, root: &Hash| {
+            out.push_str(&format!("{word} {fed}/{cloud}/{epoch} {size} {}\n", BASE64.encode(root.0)));
+        };
+        for audit in &self.audits {
+            line("audited", &audit.cloud, &audit.epoch, audit.size, &audit.root);
+        }
+        for closing in &self.closings {
+            line("closed", &closing.cloud, &closing.epoch, closing.size, &closing.root);
+        }
+        out
     }
 
-    pub fn sign(&self, _node: &NodeId, _key: &SigningKey) -> NodeSignature {
-        unimplemented!()
+    pub fn sign(&self, node: &NodeId, key: &SigningKey) -> NodeSignature {
+        let key_id = key_id(&self.origin.key_name(node), &key.public());
+        NodeSignature { node: node.clone(), key_id, signature: key.sign(self.text().as_bytes()) }
     }
 
     /// Verifies one node's signature; the leader does so before it counts one.
-    pub fn verify_one(&self, _signature: &NodeSignature, _opening: &Opening) -> Result<(), NoteError> {
-        unimplemented!()
+    pub fn verify_one(&self, signature: &NodeSignature, opening: &Opening) -> Result<(), NoteError> {
+        self.check_form()?;
+        self.check_signature(&self.text(), signature, opening)
+    }
+
+    /// Reads the signed text. What it accepts, `text` writes back byte for byte.
+    pub fn parse(text: &str) -> Result<Self, NoteError> {
+        if text.len() > MAX_NOTE_BYTES {
+            return Err(NoteError::Malformed(format!("{} bytes, at most {MAX_NOTE_BYTES} are allowed", text.len())));
+        }
+        let mut lines = text.split_terminator('\n');
+        let mut next = |what: &str| lines.next().ok_or_else(|| NoteError::Malformed(format!("the {what} is missing")));
+        let origin = Origin::parse(next("origin line")?)?;
+        let size = parse_size(next("size line")?)?;
+        let root = parse_root(next("root line")?)?;
+        let mut body = Self { origin, size, root, audits: Vec::new(), closings: Vec::new() };
+        for line in lines {
+            body.parse_extension(line)?;
+        }
+        body.check_form()?;
+        if body.text() != text {
+            return Err(NoteError::Malformed("the text is not in its one canonical form".into()));
+        }
+        Ok(body)
+    }
+
+    fn parse_extension(&mut self, line: &str) -> Result<(), NoteError> {
+        let fields: Vec<&str> = line.split(' ').collect();
+        let [word, origin, size, root] = fields[..] else {
+            return Err(NoteError::Malformed(format!("{:?} is not an extension line", shorten(line))));
+        };
+        let Origin { fed, cloud, epoch } = Origin::parse(origin)?;
+        if fed != self.origin.fed {
+            return Err(NoteError::Malformed("an extension line names another federation".into()));
+        }
+        let (size, root) = (parse_size(size)?, parse_root(root)?);
+        match word {
+            "audited" => self.audits.push(Audit { cloud, epoch, size, root }),
+            "closed" => self.closings.push(Closing { cloud, epoch, size, root }),
+            _ => {
+                return Err(NoteError::Malformed(format!("unknown extension {:?}", shorten(word))));
+            }
+        }
+        Ok(())
+    }
+
+    /// Audits and closings are sorted, each log is named once, and none is the note's own.
+    fn check_form(&self) -> Result<(), NoteError> {
+        let audits: Vec<_> = self.audits.iter().map(|audit| (&audit.cloud, &audit.epoch)).collect();
+        let closings: Vec<_> = self.closings.iter().map(|closing| (&closing.cloud, &closing.epoch)).collect();
+        for logs in [&audits, &closings] {
+            if logs.windows(2).any(|pair| pair[0] >= pair[1]) {
+                return Err(NoteError::Malformed("its extension lines are not in order, or name a log twice".into()));
+            }
+            if logs.iter().any(|(cloud, _)| **cloud == self.origin.cloud) {
+                return Err(NoteError::Malformed("a cloud neither audits nor closes its own log".into()));
+            }
+        }
+        Ok(())
+    }
+
+    fn check_signature(&self, text: &str, signed: &NodeSignature, opening: &Opening) -> Result<(), NoteError> {
+        let expected = Origin::of(&self.origin.fed, opening);
+        if self.origin != expected {
+            return Err(NoteError::OtherOrigin { found: self.origin.to_string(), expected: expected.to_string() });
+        }
+        let node = &signed.node;
+        let key = opening.key(node).ok_or_else(|| NoteError::UnknownNode(node.clone()))?;
+        if signed.key_id != key_id(&self.origin.key_name(node), key) {
+            return Err(NoteError::BadSignature(node.clone()));
+        }
+        key.verify(text.as_bytes(), &signed.signature).map_err(|_| NoteError::BadSignature(node.clone()))
     }
 }
 
 impl SignedNote {
     /// The whole C2SP signed note: text, empty line, signature lines.
     pub fn text(&self) -> String {
-        unimplemented!()
+        let mut out = self.body.text();
+        out.push('\n');
+        for NodeSignature { node, key_id, signature } in &self.signatures {
+            let mut blob = key_id.to_vec();
+            blob.extend_from_slice(&signature.0);
+            let name = self.body.origin.key_name(node);
+            out.push_str(&format!("{SIGNATURE_PREFIX}{name} {}\n", BASE64.encode(blob)));
+        }
+        out
     }
 
     /// Parses strictly: what it accepts, `text` writes back byte for byte.
-    pub fn parse(_text: &str) -> Result<Self, NoteError> {
-        unimplemented!()
+    pub fn parse(text: &str) -> Result<Self, NoteError> {
+        if text.len() > MAX_NOTE_BYTES {
+            return Err(NoteError::Malformed(format!("{} bytes, at most {MAX_NOTE_BYTES} are allowed", text.len())));
+        }
+        let Some(end) = text.find("\n\n") else {
+            return Err(NoteError::Malformed("no empty line before the signatures".into()));
+        };
+        let body = NoteBody::parse(&text[..=end])?;
+        let lines = text[end + 2..].split_terminator('\n');
+        let signatures = lines.map(|line| parse_signature(&body.origin, line)).collect::<Result<Vec<_>, _>>()?;
+        let note = Self { body, signatures };
+        note.check_order()?;
+        if note.text() != text {
+            return Err(NoteError::Malformed("the text is not in its one canonical form".into()));
+        }
+        Ok(note)
     }
 
     /// Exactly `threshold` distinct, known, valid signatures of the epoch, and its origin.
-    pub fn verify(&self, _fed: &FedId, _opening: &Opening) -> Result<(), NoteError> {
-        unimplemented!()
+    pub fn verify(&self, fed: &FedId, opening: &Opening) -> Result<(), NoteError> {
+        let expected = Origin::of(fed, opening);
+        if self.body.origin != expected {
+            let found = self.body.origin.to_string();
+            return Err(NoteError::OtherOrigin { found, expected: expected.to_string() });
+        }
+        self.body.check_form()?;
+        if self.signatures.len() != opening.threshold as usize {
+            return Err(NoteError::WrongCount { found: self.signatures.len(), threshold: opening.threshold });
+        }
+        self.check_order()?;
+        let text = self.body.text();
+        self.signatures.iter().try_for_each(|signed| self.body.check_signature(&text, signed, opening))
     }
+
+    fn check_order(&self) -> Result<(), NoteError> {
+        match self.signatures.windows(2).find(|pair| pair[0].node >= pair[1].node) {
+            None => Ok(()),
+            Some(pair) if pair[0].node == pair[1].node => Err(NoteError::UnknownNode(pair[1].node.clone())),
+            Some(_) => Err(NoteError::Malformed("the signatures are not sorted by node".into())),
+        }
+    }
+}
+
+/// The C2SP key id of an Ed25519 key under a name.
+fn key_id(name: &str, key: &PublicKey) -> [u8; 4] {
+    let mut bytes = name.as_bytes().to_vec();
+    bytes.extend_from_slice(&[b'\n', ED25519]);
+    bytes.extend_from_slice(&key.to_bytes());
+    let Hash([a, b, c, d, ..]) = sha256(&bytes);
+    [a, b, c, d]
+}
+
+fn parse_signature(origin: &Origin, line: &str) -> Result<NodeSignature, NoteError> {
+    let malformed = || NoteError::Malformed(format!("{:?} is not a signature line of {origin}", shorten(line)));
+    let signed = line.strip_prefix(SIGNATURE_PREFIX).ok_or_else(malformed)?;
+    let (name, blob) = signed.split_once(' ').ok_or_else(malformed)?;
+    let (prefix, node) = name.rsplit_once('/').ok_or_else(malformed)?;
+    if Origin::parse(prefix)? != *origin {
+        return Err(malformed());
+    }
+    let node = NodeId::new(node).map_err(|_| malformed())?;
+    let blob = BASE64.decode(blob).map_err(|_| malformed())?;
+    let (key_id, signature) = blob.split_first_chunk::<4>().ok_or_else(malformed)?;
+    let signature = Signature(signature.try_into().map_err(|_| malformed())?);
+    Ok(NodeSignature { node, key_id: *key_id, signature })
+}
+
+fn parse_size(text: &str) -> Result<u64, NoteError> {
+    text.parse().map_err(|_| NoteError::Malformed(format!("{:?} is not a size", shorten(text))))
+}
+
+fn parse_root(text: &str) -> Result<Hash, NoteError> {
+    let bytes = BASE64.decode(text).ok().and_then(|bytes| bytes.try_into().ok());
+    bytes.map(Hash).ok_or_else(|| NoteError::Malformed(format!("{:?} is not a root in base64", shorten(text))))
+}
+
+fn shorten(text: &str) -> String {
+    text.chars().take(80).collect()
 }
