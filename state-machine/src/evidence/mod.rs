@@ -2,14 +2,14 @@
 //! and the federation's public keys. It never expires, and it convicts only by signed bodies.
 
 mod apply;
+mod bytes;
 
 pub(crate) use apply::{apply, bridge, convict};
 
 use crate::epochs::Opening;
 use crate::genesis::Genesis;
 use crate::ids::{CloudId, Hash};
-use crate::transparency::{Leaf, SignedNote};
-use crate::wire::WireError;
+use crate::transparency::{Leaf, SignedNote, Vote, leaf_hash, root_from_inclusion};
 use serde::{Deserialize, Serialize};
 
 /// "This leaf stands at this index of the log that this note signs."
@@ -24,7 +24,7 @@ pub struct Statement {
 /// The lie. The two parts are ordered by their bytes, so that each lie has one form.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Lie {
-    /// Two different votes for one tag, in any epochs.
+    /// Two different votes for one tag, at two places: in any epochs, at any indexes.
     DoubleVote(Box<Statement>, Box<Statement>),
     /// Two notes of one epoch with the same size and another root.
     ForkAtSize(Box<SignedNote>, Box<SignedNote>),
@@ -43,24 +43,156 @@ pub struct Evidence {
 pub struct NotEvidence(pub String);
 
 impl Evidence {
+    /// Two votes of one cloud for one tag. If they claim the same place of one log, the lie is a
+    /// fork at that index: each lie has one form.
+    pub fn double_vote(a: Statement, b: Statement) -> Self {
+        if a.place() == b.place() {
+            return Self::fork_at_index(a, b);
+        }
+        let cloud = a.note.body.origin.cloud.clone();
+        let (a, b) = ordered(a, b, Statement::bytes);
+        Self { cloud, lie: Lie::DoubleVote(Box::new(a), Box::new(b)) }
+    }
+
+    pub fn fork_at_size(a: SignedNote, b: SignedNote) -> Self {
+        let cloud = a.body.origin.cloud.clone();
+        let (a, b) = ordered(a, b, |note| note.text().into_bytes());
+        Self { cloud, lie: Lie::ForkAtSize(Box::new(a), Box::new(b)) }
+    }
+
+    pub fn fork_at_index(a: Statement, b: Statement) -> Self {
+        let cloud = a.note.body.origin.cloud.clone();
+        let (a, b) = ordered(a, b, Statement::bytes);
+        Self { cloud, lie: Lie::ForkAtIndex(Box::new(a), Box::new(b)) }
+    }
+
     /// Names the evidence: a hash of its bytes.
     pub fn id(&self) -> Hash {
         crate::wire::sha256(&self.bytes())
     }
 
-    pub fn bytes(&self) -> Vec<u8> {
-        unimplemented!()
-    }
-
-    pub fn decode(_bytes: &[u8]) -> Result<Self, WireError> {
-        unimplemented!()
-    }
-
     /// Checks every signature, proof and the contradiction itself. `openings` are the epochs that
     /// the verifier knows, each checked against the genesis.
-    pub fn verify(&self, _genesis: &Genesis, _openings: &[Opening]) -> Result<(), NotEvidence> {
-        unimplemented!()
+    pub fn verify(&self, genesis: &Genesis, openings: &[Opening]) -> Result<(), NotEvidence> {
+        for note in self.notes() {
+            note.verify_among(genesis, openings).map_err(|error| NotEvidence(error.to_string()))?;
+            if note.body.origin.cloud != self.cloud {
+                return refuse(format!("a note is of {}, not of {}", note.body.origin.cloud, self.cloud));
+            }
+        }
+        if !self.is_ordered() {
+            return refuse("its two parts are not in order".into());
+        }
+        match &self.lie {
+            Lie::DoubleVote(a, b) => verify_double_vote(a, b),
+            Lie::ForkAtSize(a, b) => verify_fork_at_size(a, b),
+            Lie::ForkAtIndex(a, b) => verify_fork_at_index(a, b),
+        }
     }
+
+    /// What the lie is called in listings.
+    pub fn kind(&self) -> &'static str {
+        match self.lie {
+            Lie::DoubleVote(..) => "double-vote",
+            Lie::ForkAtSize(..) => "fork-at-size",
+            Lie::ForkAtIndex(..) => "fork-at-index",
+        }
+    }
+
+    fn notes(&self) -> [&SignedNote; 2] {
+        match &self.lie {
+            Lie::DoubleVote(a, b) | Lie::ForkAtIndex(a, b) => [&a.note, &b.note],
+            Lie::ForkAtSize(a, b) => [a, b],
+        }
+    }
+
+    fn is_ordered(&self) -> bool {
+        match &self.lie {
+            Lie::DoubleVote(a, b) | Lie::ForkAtIndex(a, b) => a.bytes() < b.bytes(),
+            Lie::ForkAtSize(a, b) => a.text() < b.text(),
+        }
+    }
+}
+
+impl Statement {
+    /// The log and the index: what a cloud may fill once.
+    fn place(&self) -> (&crate::transparency::Origin, u64) {
+        (&self.note.body.origin, self.index)
+    }
+
+    /// Whether the leaf stands where the statement says.
+    fn is_proven(&self) -> bool {
+        let leaf = leaf_hash(&self.leaf.bytes());
+        root_from_inclusion(leaf, self.index, self.note.body.size, &self.proof) == Some(self.note.body.root)
+    }
+
+    fn vote(&self) -> Option<&Vote> {
+        match &self.leaf {
+            Leaf::Vote(vote) => Some(vote),
+            Leaf::Open(_) => None,
+        }
+    }
+}
+
+fn verify_double_vote(a: &Statement, b: &Statement) -> Result<(), NotEvidence> {
+    let (Some(first), Some(second)) = (a.vote(), b.vote()) else {
+        return refuse("a leaf is not a vote".into());
+    };
+    if first.tag != second.tag {
+        return refuse("the votes are for different tags".into());
+    }
+    // The envelope is what a cloud happened to see first: it is no part of its answer.
+    if first.verdict == second.verdict && first.content == second.content {
+        return refuse("the votes say the same".into());
+    }
+    if a.place() == b.place() {
+        return refuse("the votes claim one place of one log; that is a fork at an index".into());
+    }
+    verify_proofs(a, b)
+}
+
+/// Bodies are compared, never signatures: other signers or other audits are no contradiction.
+fn verify_fork_at_size(a: &SignedNote, b: &SignedNote) -> Result<(), NotEvidence> {
+    if a.body.origin != b.body.origin {
+        return refuse("the notes are of different epochs".into());
+    }
+    if a.body.size != b.body.size {
+        return refuse("the notes are of different sizes".into());
+    }
+    if a.body.root == b.body.root {
+        return refuse("the notes have the same root".into());
+    }
+    Ok(())
+}
+
+fn verify_fork_at_index(a: &Statement, b: &Statement) -> Result<(), NotEvidence> {
+    if a.note.body.origin != b.note.body.origin {
+        return refuse("the leaves are of different epochs".into());
+    }
+    if a.index != b.index {
+        return refuse("the leaves are at different indexes".into());
+    }
+    if a.leaf == b.leaf {
+        return refuse("the leaves are the same".into());
+    }
+    verify_proofs(a, b)
+}
+
+fn verify_proofs(a: &Statement, b: &Statement) -> Result<(), NotEvidence> {
+    match [a, b].into_iter().find(|statement| !statement.is_proven()) {
+        None => Ok(()),
+        Some(Statement { note, index, .. }) => {
+            refuse(format!("leaf {index} is not in the log of {} leaves that its note signs", note.body.size))
+        }
+    }
+}
+
+fn refuse(why: String) -> Result<(), NotEvidence> {
+    Err(NotEvidence(why))
+}
+
+fn ordered<T>(a: T, b: T, bytes: impl Fn(&T) -> Vec<u8>) -> (T, T) {
+    if bytes(&b) < bytes(&a) { (b, a) } else { (a, b) }
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]

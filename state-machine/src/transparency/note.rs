@@ -1,6 +1,7 @@
 //! Notes: a cloud's checkpoint plus what it audited, signed by exactly `threshold` of its nodes.
 
-use crate::epochs::{Closing, Opening};
+use crate::epochs::{Closing, Opening, OpeningError};
+use crate::genesis::Genesis;
 use crate::ids::{CloudId, EpochId, FedId, Hash, NodeId};
 use crate::signature::{PublicKey, Signature, SigningKey};
 use crate::wire::sha256;
@@ -78,6 +79,10 @@ pub enum NoteError {
     UnknownNode(NodeId),
     #[error("the signature of node {0} does not verify")]
     BadSignature(NodeId),
+    #[error("the epoch {0} is unknown; take a newer trust bundle")]
+    UnknownEpoch(String),
+    #[error(transparent)]
+    Opening(#[from] OpeningError),
 }
 
 impl Origin {
@@ -259,6 +264,17 @@ impl SignedNote {
         self.check_order()?;
         let text = self.body.text();
         self.signatures.iter().try_for_each(|signed| self.body.check_signature(&text, signed, opening))
+    }
+
+    /// The same for a verifier that starts from the genesis: it finds the epoch among those it was
+    /// given, and believes it only if the cloud's root key signed it.
+    pub fn verify_among(&self, genesis: &Genesis, openings: &[Opening]) -> Result<(), NoteError> {
+        let fed = genesis.fed_id();
+        let origin = &self.body.origin;
+        let opening = openings.iter().find(|opening| Origin::of(&fed, opening) == *origin);
+        let opening = opening.ok_or_else(|| NoteError::UnknownEpoch(origin.to_string()))?;
+        opening.check(genesis)?;
+        self.verify(&fed, opening)
     }
 
     fn check_order(&self) -> Result<(), NoteError> {
