@@ -1,6 +1,24 @@
 //! Durable storage: the Raft log (`wal.rs`), and the engines that hold applied state behind one
-//! trait: sled, fjall, and memory for simulation.
+//! trait: sled, fjall, and memory for simulation. Nothing here knows what the records mean.
+//!
+//! Every record carries a checksum. An engine that meets a bad one condemns its folder: the next
+//! [`open`] sets the folder aside and starts an empty one, which the replica fills again from its
+//! log or from another replica.
 
+mod fjall;
+mod folder;
+mod memory;
+mod record;
+mod sled;
+#[cfg(test)]
+mod suite;
+pub mod wal;
+
+pub use memory::MemoryEngine;
+
+use crate::config::EngineKind;
+use std::path::Path;
+use std::sync::Arc;
 use tercet_core::records::{Broken, Row};
 
 /// An ordered store of applied records. It is never the only copy of anything acknowledged.
@@ -11,8 +29,22 @@ pub trait Engine: Send + Sync + 'static {
     /// Writes all rows as one generation: after a crash either all of them or none are visible, and
     /// when this returns they are durable.
     fn write(&self, rows: Vec<Row>) -> Result<(), Broken>;
-    /// Drops everything (a snapshot is about to be installed).
+    /// Drops everything (a snapshot is about to be installed). A crash in the middle may leave any
+    /// part of the rows, so the caller marks the store as incomplete first.
     fn clear(&self) -> Result<(), Broken>;
     /// Bytes on disk.
     fn size_bytes(&self) -> u64;
+    /// Whether calls may wait for a disk. Those are kept off the async workers.
+    fn blocks(&self) -> bool {
+        true
+    }
+}
+
+/// Opens the store in `dir`, creating it if there is none. What cannot be read is set aside as
+/// `<dir>.broken-<n>`, and an empty store takes its place.
+pub fn open(kind: EngineKind, dir: &Path) -> anyhow::Result<Arc<dyn Engine>> {
+    folder::open(dir, |dir, condemn| match kind {
+        EngineKind::Sled => Ok(Arc::new(sled::SledEngine::open(dir, condemn)?) as Arc<dyn Engine>),
+        EngineKind::Fjall => Ok(Arc::new(fjall::FjallEngine::open(dir, condemn)?) as Arc<dyn Engine>),
+    })
 }
