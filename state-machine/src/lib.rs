@@ -5,7 +5,9 @@
 //! everything that happened leaves as [`fact::Fact`]s. `node/` replicates it, `client/` verifies
 //! what it produced, `jepsen/` runs the very same code in simulation.
 
+pub mod canonical;
 pub mod certificate;
+pub mod cloudevents;
 pub mod codec;
 pub mod command;
 pub mod content;
