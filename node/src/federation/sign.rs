@@ -1,0 +1,222 @@
+//! Signing rounds. The leader takes what its replica says after a log index, asks followers for
+//! their signatures over what *their* replicas say after that index, and completes a note with
+//! exactly the epoch's threshold. One round at a time: whatever changes meanwhile waits for the
+//! next, which is how rounds coalesce. Nothing is signed that Raft has not committed.
+
+use super::board::Stats;
+use super::{Shared, epochs};
+use bytes::Bytes;
+use crate::peer::Method;
+use futures::stream::{FuturesUnordered, StreamExt};
+use serde::{Deserialize, Serialize};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::sync::Arc;
+use std::time::Duration;
+use tercet_core::codec;
+use tercet_core::epochs::Opening;
+use tercet_core::ids::NodeId;
+use tercet_core::records::Broken;
+use tercet_core::transparency::{NodeSignature, NoteBody, SignedNote};
+
+/// How long a follower waits until it has applied the asked index.
+const FOLLOW_TIMEOUT: Duration = Duration::from_secs(1);
+/// How long the leader waits for one follower.
+const SIGN_TIMEOUT: Duration = Duration::from_secs(2);
+/// After this long without an answer another follower is asked as well.
+const HEDGE: Duration = Duration::from_millis(50);
+/// Pause after a round that found too few signatures: doubled each time, up to the longest.
+const RETRY: Duration = Duration::from_millis(50);
+const MAX_RETRY: Duration = Duration::from_secs(1);
+/// How long the first signature of a process waits for the other clouds to show what they hold.
+const GUARD_WAIT: Duration = Duration::from_millis(1_000);
+/// How often a refused signature is thought over without any news.
+const REFUSED_RETRY: Duration = Duration::from_secs(1);
+
+#[derive(Debug, Serialize, Deserialize)]
+struct Ask {
+    index: u64,
+}
+
+/// A follower's answer to `Method::Sign`.
+pub(super) async fn answer(shared: Arc<Shared>, from: NodeId, request: Bytes) -> Result<Bytes, String> {
+    let Ask { index } = codec::decode(&request).map_err(|error| error.to_string())?;
+    let mut applied = shared.replica.applied();
+    let waited = tokio::time::timeout(FOLLOW_TIMEOUT, applied.wait_for(|applied| *applied >= index)).await;
+    if !matches!(waited, Ok(Ok(_))) {
+        return Err(format!("log index {index} is not applied on {} yet", shared.node));
+    }
+    drop(waited);
+    let body = shared.replica.read(|view| Ok(view.state.note_body_at(index).cloned())).map_err(|e| e.to_string())?;
+    let Some(body) = body else {
+        return Err(format!("{} no longer remembers its note at log index {index}", shared.node));
+    };
+    tracing::trace!(%from, index, size = body.size, "signing");
+    Ok(Bytes::from(codec::encode(&body.sign(&shared.node, &shared.key))))
+}
+
+/// Signs whenever there is something new, for as long as this node leads.
+pub(super) async fn lead(shared: Arc<Shared>) {
+    while let Err(error) = shared.replica.linearize().await {
+        tracing::debug!("not signing yet: {error}");
+        tokio::time::sleep(RETRY).await;
+    }
+    epochs::introduce_configured(&shared).await;
+    wait_for_peers(&shared).await;
+    if let Err(error) = sign_on(&shared).await {
+        tracing::error!("signing stopped: {error}");
+    }
+}
+
+/// The first signature of a process waits until each other cloud showed what it holds of our log,
+/// or could not be reached for a while.
+async fn wait_for_peers(shared: &Shared) {
+    let mut board = shared.board.watch();
+    let all_answered = async {
+        while !shared.board.all_answered() {
+            if board.changed().await.is_err() {
+                return;
+            }
+        }
+    };
+    let _ = tokio::time::timeout(GUARD_WAIT, all_answered).await;
+}
+
+async fn sign_on(shared: &Shared) -> Result<(), Broken> {
+    let (mut applied, mut board) = (shared.replica.applied(), shared.board.watch());
+    let mut followers = Followers::default();
+    let (mut last, mut opened, mut retry) = (None::<NoteBody>, false, RETRY);
+    loop {
+        applied.mark_unchanged();
+        board.mark_unchanged();
+        if shared.board.refuses(shared)? {
+            tokio::select! {
+                biased;
+                _ = applied.changed() => {}
+                _ = board.changed() => {}
+                () = tokio::time::sleep(REFUSED_RETRY) => {}
+            }
+            continue;
+        }
+        if !opened {
+            epochs::open_own(shared).await;
+            opened = true;
+        }
+        let Some((index, body, opening)) = due(shared, last.as_ref())? else {
+            tokio::select! {
+                biased;
+                changed = applied.changed() => if changed.is_err() { return Ok(()) },
+                _ = board.changed() => {}
+            }
+            continue;
+        };
+        match round(shared, index, body, &opening, &mut followers).await {
+            Ok(note) => {
+                Stats::add(&shared.board.stats.rounds_signed);
+                retry = RETRY;
+                last = Some(note.body.clone());
+                shared.signed.send_replace(Some(Arc::new(note)));
+            }
+            Err(reason) => {
+                Stats::add(&shared.board.stats.rounds_failed);
+                tracing::debug!(index, "no note: {reason}");
+                tokio::time::sleep(retry).await;
+                retry = (retry * 2).min(MAX_RETRY);
+            }
+        }
+    }
+}
+
+/// What is to be signed now: the note as it stands after the latest applied index.
+fn due(shared: &Shared, last: Option<&NoteBody>) -> Result<Option<(u64, NoteBody, Opening)>, Broken> {
+    shared.replica.read(|view| {
+        let Some(body) = view.state.note_body().filter(|body| Some(body) != last && body.size > 0) else {
+            return Ok(None);
+        };
+        let opening = view.state.opening(&shared.me).cloned();
+        Ok(opening.map(|opening| (view.applied, body, opening)))
+    })
+}
+
+/// Which followers answered last time: those are asked first. And which were complained about.
+#[derive(Default)]
+struct Followers {
+    slow: BTreeSet<NodeId>,
+    logged: BTreeSet<NodeId>,
+}
+
+impl Followers {
+    fn failed(&mut self, shared: &Shared, node: &NodeId, index: u64, reason: &str) {
+        Stats::add(&shared.board.stats.signatures_refused);
+        self.slow.insert(node.clone());
+        if self.logged.insert(node.clone()) {
+            tracing::warn!(%node, index, "no signature of this cloud's note: {reason}");
+        }
+    }
+
+    fn signed(&mut self, node: &NodeId) {
+        self.slow.remove(node);
+        if self.logged.remove(node) {
+            tracing::info!(%node, "signs again");
+        }
+    }
+}
+
+/// Collects exactly `threshold` signatures over `body`, the own one among them.
+async fn round(
+    shared: &Shared,
+    index: u64,
+    body: NoteBody,
+    opening: &Opening,
+    followers: &mut Followers,
+) -> Result<SignedNote, String> {
+    let threshold = opening.threshold as usize;
+    let mut signatures = BTreeMap::new();
+    if opening.key(&shared.node) == Some(&shared.key.public()) {
+        signatures.insert(shared.node.clone(), body.sign(&shared.node, &shared.key));
+    }
+    let others = || opening.keys.iter().map(|(node, _)| node).filter(|node| **node != shared.node);
+    let quick = others().filter(|node| !followers.slow.contains(*node));
+    let slow = others().filter(|node| followers.slow.contains(*node));
+    let mut candidates: VecDeque<NodeId> = quick.chain(slow).cloned().collect();
+    let mut asked = FuturesUnordered::new();
+    while signatures.len() < threshold {
+        while signatures.len() + asked.len() < threshold
+            && let Some(node) = candidates.pop_front()
+        {
+            asked.push(ask(shared, node, index));
+        }
+        if asked.is_empty() {
+            return Err(format!("{} of {threshold} signatures", signatures.len()));
+        }
+        tokio::select! {
+            biased;
+            Some((node, answer)) = asked.next() => {
+                let verified = answer.and_then(|signature| {
+                    let valid = signature.node == node && body.verify_one(&signature, opening).is_ok();
+                    if valid { Ok(signature) } else { Err("its replica signs another note".into()) }
+                });
+                match verified {
+                    Ok(signature) => {
+                        followers.signed(&node);
+                        signatures.insert(node, signature);
+                    }
+                    Err(reason) => followers.failed(shared, &node, index, &reason),
+                }
+            }
+            () = tokio::time::sleep(HEDGE) => if let Some(node) = candidates.pop_front() {
+                asked.push(ask(shared, node, index));
+            },
+        }
+    }
+    Ok(SignedNote { body, signatures: signatures.into_values().take(threshold).collect() })
+}
+
+async fn ask(shared: &Shared, node: NodeId, index: u64) -> (NodeId, Result<NodeSignature, String>) {
+    let request = Bytes::from(codec::encode(&Ask { index }));
+    let answer = match tokio::time::timeout(SIGN_TIMEOUT, shared.peers.call(&node, Method::Sign, request)).await {
+        Ok(Ok(answer)) => codec::decode(&answer).map_err(|error| error.to_string()),
+        Ok(Err(error)) => Err(error.to_string()),
+        Err(_) => Err("no answer in time".to_owned()),
+    };
+    (node, answer)
+}
