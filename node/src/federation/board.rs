@@ -19,7 +19,10 @@ const ASK_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// What the leader's own tasks want from the connection to a cloud.
 pub(super) enum Wish {
-    Ask { question: Question, answer: oneshot::Sender<Answer> },
+    Ask {
+        question: Question,
+        answer: oneshot::Sender<Answer>,
+    },
     /// Fetch these bodies, verify and propose them.
     Bodies(Vec<Tag>),
     /// Take this third cloud's log from here too.
@@ -187,7 +190,8 @@ impl Board {
     /// Whether signing must wait, because a peer holds more of our log than we do, or another one.
     /// Notes that our log turns out to contain are forgotten.
     pub fn refuses(&self, shared: &Shared) -> Result<bool, Broken> {
-        let shown: Vec<_> = self.lock().iter().filter_map(|(by, peer)| Some((by.clone(), peer.shown.clone()?))).collect();
+        let shown: Vec<_> =
+            self.lock().iter().filter_map(|(by, peer)| Some((by.clone(), peer.shown.clone()?))).collect();
         let mut refuses = false;
         for (by, note) in shown {
             let refusal = judge(shared, &by, &note)?;

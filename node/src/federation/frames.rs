@@ -41,25 +41,59 @@ pub(super) const MAX_ANNOUNCED: usize = 1024;
 pub(super) enum Request {
     /// The first message. `notes` are the latest notes that the subscriber holds, one a log: they
     /// show the server how much of its own log is known elsewhere.
-    Hello { protocol: u32, fed: FedId, cloud: CloudId, node: NodeId, notes: Vec<SignedNote> },
+    Hello {
+        protocol: u32,
+        fed: FedId,
+        cloud: CloudId,
+        node: NodeId,
+        notes: Vec<SignedNote>,
+    },
     /// Streams a log from an index on. A new serial replaces the subscription of that log.
-    Subscribe { cloud: CloudId, epoch: EpochId, from: u64, serial: u64 },
-    Unsubscribe { cloud: CloudId },
+    Subscribe {
+        cloud: CloudId,
+        epoch: EpochId,
+        from: u64,
+        serial: u64,
+    },
+    Unsubscribe {
+        cloud: CloudId,
+    },
     /// One chunk of that subscription is durable, or was dropped.
-    Ack { cloud: CloudId, serial: u64 },
-    Ask { id: u64, question: Question },
+    Ack {
+        cloud: CloudId,
+        serial: u64,
+    },
+    Ask {
+        id: u64,
+        question: Question,
+    },
 }
 
 /// From the server to the subscriber.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub(super) enum Reply {
-    Welcome { notes: Vec<SignedNote>, openings: Vec<EpochId>, evidence: Vec<Hash> },
+    Welcome {
+        notes: Vec<SignedNote>,
+        openings: Vec<EpochId>,
+        evidence: Vec<Hash>,
+    },
     /// This node does not lead its cloud.
-    Redirect { leader: Option<NodeId> },
-    Chunk { serial: u64, chunk: Box<LogChunk> },
+    Redirect {
+        leader: Option<NodeId>,
+    },
+    Chunk {
+        serial: u64,
+        chunk: Box<LogChunk>,
+    },
     /// New evidence or new epochs are held here.
-    News { openings: Vec<EpochId>, evidence: Vec<Hash> },
-    Answer { id: u64, answer: Answer },
+    News {
+        openings: Vec<EpochId>,
+        evidence: Vec<Hash>,
+    },
+    Answer {
+        id: u64,
+        answer: Answer,
+    },
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -70,9 +104,16 @@ pub(super) enum Question {
     /// The latest note held of a cloud.
     Note(CloudId),
     /// The root of a log at a size.
-    Root { cloud: CloudId, size: u64 },
+    Root {
+        cloud: CloudId,
+        size: u64,
+    },
     /// A leaf, and the proof that it is in the log of that size.
-    Leaf { cloud: CloudId, index: u64, size: u64 },
+    Leaf {
+        cloud: CloudId,
+        index: u64,
+        size: u64,
+    },
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]

@@ -36,7 +36,12 @@ pub(super) enum Piece {
 /// What became of a piece.
 #[derive(Debug)]
 pub(super) enum Outcome {
-    Chunk { cloud: CloudId, serial: u64, outcome: ChunkOutcome, note: Box<tercet_core::transparency::SignedNote> },
+    Chunk {
+        cloud: CloudId,
+        serial: u64,
+        outcome: ChunkOutcome,
+        note: Box<tercet_core::transparency::SignedNote>,
+    },
     /// The proposal was refused by the state machine, or is lost: start over from the state.
     Lost(String),
 }
@@ -138,8 +143,11 @@ fn outcomes_of(batch: Batch, result: Result<Committed, ProposeError>) -> Vec<Out
         Err(error) => return vec![Outcome::Lost(error.to_string())],
     };
     let each = batch.chunks.into_iter().zip(found);
-    each.map(|((chunk, serial), outcome)| {
-        Outcome::Chunk { cloud: chunk.cloud, serial, outcome, note: Box::new(chunk.note) }
+    each.map(|((chunk, serial), outcome)| Outcome::Chunk {
+        cloud: chunk.cloud,
+        serial,
+        outcome,
+        note: Box::new(chunk.note),
     })
     .collect()
 }

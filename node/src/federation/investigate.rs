@@ -135,11 +135,10 @@ async fn agree(shared: &Shared, cloud: &CloudId, size: u64, link: &Link) -> Resu
 /// Verifies evidence, found or received, and proposes it.
 pub(super) async fn accuse(shared: &Shared, evidence: Evidence) {
     let id = evidence.id();
-    let (held, openings) =
-        match shared.replica.read(|view| Ok((view.state.has_evidence(&id), view.state.openings()))) {
-            Ok(read) => read,
-            Err(error) => return tracing::error!("evidence {id} was not looked at: {error}"),
-        };
+    let (held, openings) = match shared.replica.read(|view| Ok((view.state.has_evidence(&id), view.state.openings()))) {
+        Ok(read) => read,
+        Err(error) => return tracing::error!("evidence {id} was not looked at: {error}"),
+    };
     if held {
         return;
     }

@@ -35,7 +35,8 @@ enum Greeted {
 /// Keeps a connection to another cloud's leader for as long as this node leads.
 pub(super) async fn run(shared: Arc<Shared>, cloud: CloudId) {
     let entry = shared.directory.cloud(&cloud);
-    let nodes: Vec<NodeId> = entry.map(|entry| entry.nodes.iter().map(|n| n.node.clone()).collect()).unwrap_or_default();
+    let nodes: Vec<NodeId> =
+        entry.map(|entry| entry.nodes.iter().map(|n| n.node.clone()).collect()).unwrap_or_default();
     if nodes.is_empty() {
         tracing::warn!(%cloud, "the configuration names no nodes of this cloud");
         return;

@@ -154,7 +154,8 @@ impl Relay {
             if !link.wish(Wish::Bodies(tags.clone())) {
                 continue;
             }
-            for entry in tags.iter().filter_map(|tag| self.missing.get_mut(tag).map(|entry| entry as &mut Missing)) {
+            for tag in &tags {
+                let Some(entry) = self.missing.get_mut(tag) else { continue };
                 entry.due = now + entry.pause;
                 entry.pause = (entry.pause * 2).min(MAX_BODY_PAUSE);
                 entry.asked += 1;

@@ -9,6 +9,7 @@ use super::frames::{
 };
 use super::{Shared, epochs};
 use crate::env::Connection;
+use crate::raft::Leadership;
 use std::collections::BTreeMap;
 use std::io;
 use std::sync::Arc;
@@ -107,7 +108,8 @@ impl Stream<'_> {
             Ok(None) => return Ok(()),
             Err(_) => return Err(io::Error::other("no greeting in time")),
         }
-        if self.redirected(&leadership.borrow_and_update()).await? {
+        let now = leadership.borrow_and_update().clone();
+        if self.redirected(now).await? {
             return Ok(());
         }
         self.welcome().await?;
@@ -117,7 +119,8 @@ impl Stream<'_> {
             tokio::select! {
                 biased;
                 changed = leadership.changed() => {
-                    if changed.is_err() || self.redirected(&leadership.borrow_and_update()).await? {
+                    let now = leadership.borrow_and_update().clone();
+                    if changed.is_err() || self.redirected(now).await? {
                         return Ok(());
                     }
                 }
@@ -138,9 +141,9 @@ impl Stream<'_> {
         }
     }
 
-    async fn redirected(&mut self, leadership: &crate::raft::Leadership) -> io::Result<bool> {
+    async fn redirected(&mut self, leadership: Leadership) -> io::Result<bool> {
         if !leadership.is_leader {
-            self.sender.send(&Reply::Redirect { leader: leadership.leader.clone() }).await?;
+            self.sender.send(&Reply::Redirect { leader: leadership.leader }).await?;
         }
         Ok(!leadership.is_leader)
     }

@@ -5,8 +5,8 @@
 
 use super::board::Stats;
 use super::{Shared, epochs};
-use bytes::Bytes;
 use crate::peer::Method;
+use bytes::Bytes;
 use futures::stream::{FuturesUnordered, StreamExt};
 use serde::{Deserialize, Serialize};
 use std::collections::{BTreeMap, BTreeSet, VecDeque};

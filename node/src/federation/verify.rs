@@ -117,7 +117,8 @@ impl Verifier {
             return false;
         }
         let Some(message) = signature.message(&shared.fed, &hash) else { return false };
-        let exact = Writer::default().raw(&signature.key().to_bytes()).raw(&signature.signature().0).lp(&message).hash();
+        let exact =
+            Writer::default().raw(&signature.key().to_bytes()).raw(&signature.signature().0).lp(&message).hash();
         if self.seen.contains(&exact) {
             return true;
         }

@@ -342,9 +342,10 @@ impl Session<'_> {
     async fn follow_epochs(&mut self) -> io::Result<()> {
         let clouds: Vec<CloudId> = self.subscriptions.keys().cloned().collect();
         for cloud in clouds {
-            let current = self.shared.replica.read(|view| {
-                Ok(view.state.opening(&cloud).map(|opening| opening.id(&self.shared.fed)))
-            });
+            let current = self
+                .shared
+                .replica
+                .read(|view| Ok(view.state.opening(&cloud).map(|opening| opening.id(&self.shared.fed))));
             let current = current.map_err(io::Error::other)?;
             if self.subscriptions.get(&cloud).is_some_and(|subscription| subscription.epoch != current) {
                 self.subscribe(cloud).await?;
