@@ -56,6 +56,11 @@ impl State {
         Ok(Some(LogChunk { cloud, epoch, first_index: from, leaves, note: note.clone(), consistency, bodies }))
     }
 
+    /// How many leaves of one epoch's log are held here; `None` if that epoch is unknown.
+    pub fn log_size(&self, cloud: &CloudId, epoch: &EpochId) -> Option<u64> {
+        self.hot.logs.get(&(cloud.clone(), *epoch)).map(Log::size)
+    }
+
     /// Tags that clouds voted on and whose bodies are not here, at most `limit`.
     pub fn missing_bodies(&self, limit: usize) -> Vec<Tag> {
         self.hot.missing.iter().take(limit).copied().collect()
