@@ -109,7 +109,7 @@ impl goldenscript::Runner for Script {
                     writeln!(out, "{} lied: {kind}", proof.cloud)?;
                 }
             }
-            // twin CLOUD: a second copy with the same keys, named with an apostrophe.
+            // twin CLOUD: a second copy with the same keys, named with -twin.
             "twin" => clouds.twin(&next("a cloud")?),
             // lose CLOUD: all its state and keys; it comes back in a new epoch.
             "lose" => clouds.lose(&next("a cloud")?),

@@ -102,13 +102,3 @@ impl Evidence {
         vec![first.body.origin.epoch, second.body.origin.epoch]
     }
 }
-
-pub(crate) mod bridge {
-    use super::*;
-    pub fn fork_at_size(a: crate::transparency::SignedNote, b: crate::transparency::SignedNote) -> Evidence {
-        Evidence { cloud: a.body.origin.cloud.clone(), lie: Lie::ForkAtSize(Box::new(a), Box::new(b)) }
-    }
-    pub fn double_vote(a: Statement, b: Statement) -> Evidence {
-        Evidence { cloud: a.note.body.origin.cloud.clone(), lie: Lie::DoubleVote(Box::new(a), Box::new(b)) }
-    }
-}

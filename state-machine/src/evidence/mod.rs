@@ -4,7 +4,7 @@
 mod apply;
 mod bytes;
 
-pub(crate) use apply::{apply, bridge, convict};
+pub(crate) use apply::{apply, convict};
 
 use crate::epochs::Opening;
 use crate::genesis::Genesis;

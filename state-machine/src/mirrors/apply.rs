@@ -83,7 +83,7 @@ fn extend(tx: &mut Tx<'_>, chunk: &LogChunk) -> Result<ChunkOutcome, Broken> {
 fn fork_at_size(known: Option<&SignedNote>, new: &SignedNote) -> Option<Evidence> {
     let known = known?;
     let forks = known.body.size == new.body.size && known.body.root != new.body.root;
-    forks.then(|| evidence::bridge::fork_at_size(known.clone(), new.clone()))
+    forks.then(|| Evidence::fork_at_size(known.clone(), new.clone()))
 }
 
 /// Appends the leaves to the frontier, and checks that the note's root follows.
@@ -233,7 +233,7 @@ fn prove_double_votes(tx: &mut Tx<'_>, at: &(CloudId, EpochId)) -> Result<(), Br
         let Some(second) = votes.iter().skip(1).find(|vote| !vote.says_the_same(votes[0])) else { continue };
         let proof = (tx.statement(votes[0])?, tx.statement(second)?);
         if let (Some(first), Some(second)) = proof {
-            evidence::convict(tx, evidence::bridge::double_vote(first, second))?;
+            evidence::convict(tx, Evidence::double_vote(first, second))?;
         }
     }
     Ok(())

@@ -54,7 +54,7 @@ pub enum Command {
 /// The tenant's proof that it wants a content: one signature for it alone, or one over the Merkle
 /// root of a batch and the path to it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(tag = "form", rename_all = "kebab-case", deny_unknown_fields)]
+#[serde(rename_all = "kebab-case", deny_unknown_fields)]
 pub enum TenantSignature {
     Single { key: PublicKey, signature: Signature },
     Batch { key: PublicKey, signature: Signature, index: u64, size: u64, path: Vec<Hash> },

@@ -44,7 +44,7 @@ pub struct Clouds {
 }
 
 pub fn id(name: &str) -> CloudId {
-    CloudId::new(name.trim_end_matches('\'')).expect("a cloud name")
+    CloudId::new(name.trim_end_matches("-twin")).expect("a cloud name")
 }
 
 fn key(seed: u8) -> SigningKey {
@@ -134,13 +134,13 @@ impl Clouds {
         self.apply(label, command).0.expect("accepted")
     }
 
-    /// A second copy of a cloud with its keys, under the name and an apostrophe.
+    /// A second copy of a cloud with its keys, under the name and -twin.
     pub fn twin(&mut self, label: &str) {
         let (cloud, state) = &self.clouds[label];
         let mut cloud = cloud.clone();
         cloud.records.0.extend(state.hot_rows());
         let state = State::load(self.genesis.clone(), cloud.id.clone(), "twin".into(), &cloud.records).unwrap();
-        self.clouds.insert(format!("{label}'"), (cloud, state));
+        self.clouds.insert(format!("{label}-twin"), (cloud, state));
     }
 
     /// The cloud loses everything, and comes back with a fresh key and a new epoch.
