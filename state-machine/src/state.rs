@@ -23,6 +23,9 @@ pub const MAX_REPLIES: usize = 1024;
 /// How many note changes are remembered for followers that sign a little later.
 pub const MAX_NOTES: usize = 4096;
 
+/// How many events are asked about at once after a fork.
+pub const MAX_TESTIMONY: usize = 1024;
+
 /// What applying one entry brought.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Applied {
@@ -67,6 +70,8 @@ pub(crate) struct Hot {
     pub evidence: Vec<Hash>,
     /// Double votes seen in a run of leaves whose note is not reached yet.
     pub suspected: Vec<(CloudId, Tag)>,
+    /// Events whose standing may rest on what a forked cloud told only others.
+    pub testimony: BTreeSet<Tag>,
     pub replies: VecDeque<(RequestId, Result<Reply, Rejection>)>,
 }
 
@@ -207,6 +212,7 @@ impl Tx<'_> {
     fn settle(&mut self) -> Result<(), Broken> {
         for tag in std::mem::take(&mut self.touched) {
             let Some(mut record) = self.record(&tag)? else { continue };
+            self.want_testimony(&record);
             let standing = events::standing(&self.state.genesis, &self.vote_facts(&record), &self.state.hot.flagged);
             if (standing.level, standing.marks, standing.settled) == (record.level, record.marks, record.settled) {
                 continue;
@@ -233,6 +239,20 @@ impl Tx<'_> {
             self.put_record(&record);
         }
         Ok(())
+    }
+
+    /// A forked cloud's answer is asked for where the honest clouds' own votes do not already settle
+    /// the event the same way for everybody.
+    fn want_testimony(&mut self, record: &EventRecord) {
+        let hot = &mut self.state.hot;
+        if hot.frozen.is_empty() || hot.testimony.len() >= MAX_TESTIMONY {
+            return;
+        }
+        let honest: Vec<_> = record.votes.iter().filter(|vote| !hot.flagged.contains(&vote.cloud)).collect();
+        let asked = record.votes.iter().any(|vote| vote.branch.is_some());
+        if !asked && honest.windows(2).any(|pair| !pair[0].says_the_same(pair[1])) {
+            hot.testimony.insert(record.tag);
+        }
     }
 
     /// The votes of an event with who audited them, as far as this cloud knows.

@@ -72,8 +72,7 @@ impl goldenscript::Runner for Script {
                 for (label, (_, state)) in &clouds.clouds {
                     for log in NAMES.map(id) {
                         let Some(head) = state.head(&log) else { continue };
-                        let by: Vec<String> =
-                            NAMES.iter().map(|by| state.audited(&log, &id(by)).to_string()).collect();
+                        let by: Vec<String> = NAMES.iter().map(|by| state.audited(&log, &id(by)).to_string()).collect();
                         let flag = if state.is_flagged(&log) { " FLAGGED" } else { "" };
                         let epoch = state.opening(&log).map_or(0, |opening| opening.number);
                         writeln!(
@@ -95,7 +94,11 @@ impl goldenscript::Runner for Script {
                     None => writeln!(out, "none")?,
                     Some(certificate) => {
                         let verified = Certificate::verify(&certificate.bytes(), &clouds.trust())?;
-                        writeln!(out, "{:?} by {:?}, audited by {:?}", verified.level, verified.voters, verified.auditors)?;
+                        writeln!(
+                            out,
+                            "{:?} by {:?}, audited by {:?}",
+                            verified.level, verified.voters, verified.auditors
+                        )?;
                     }
                 }
             }

@@ -5,7 +5,7 @@ use super::{Body, Command, EventRecord, Level, MAX_SUBMIT, Marks, Receipt, Recor
 use crate::command::Reply;
 use crate::content::{Content, Envelope};
 use crate::fact::Fact;
-use crate::ids::{EventKey, Hash, Tag, TenantId};
+use crate::ids::{EpochId, EventKey, Hash, Tag, TenantId};
 use crate::ledger::{self, keys};
 use crate::records::Broken;
 use crate::rejection::Rejection;
@@ -119,7 +119,6 @@ fn accept(
     if record.key.is_none() {
         let hot = &mut tx.state.hot;
         hot.next_seq += 1;
-        hot.missing.remove(&tag);
         hot.counts.added(record.level);
         if record.level == Level::Pending {
             *hot.pending.entry(tenant.id.clone()).or_default() += 1;
@@ -135,8 +134,14 @@ fn accept(
         content_hash,
         origin_cloud: body.envelope.origin_cloud.clone(),
     });
-    if tenant.confirm == Confirm::Auto && tx.state.may_vote() && !record.has_vote_of(&tx.state.me) {
+    let unanswered = tx.state.may_vote() && !record.has_vote_of(&tx.state.me);
+    if unanswered && tenant.confirm == Confirm::Auto {
         vote(tx, tenant, &mut record, &body.content, &body.envelope, content_hash, Verdict::Confirm);
+    } else if unanswered && body.envelope.origin_cloud == tx.state.me {
+        append_own(tx, &Leaf::Held { config: 0, tag });
+    }
+    if !tx.lacks_body(&record) {
+        tx.state.hot.missing.remove(&tag);
     }
     tx.put_record(&record);
     tx.touched.insert(tag);
@@ -160,12 +165,27 @@ fn vote(
         content: tenant.secret.salted_content(&content_hash),
         envelope: tenant.secret.salted_envelope(&envelope.hash(&content_hash)),
     };
+    let (epoch, index) = append_own(tx, &Leaf::Vote(vote.clone()));
+    record.votes.push(RecordedVote { cloud: tx.state.me.clone(), epoch, index, vote, branch: None });
+    tx.facts.push(Fact::Voted { tenant: tenant.id.clone(), key: content.key.clone(), verdict });
+}
+
+fn append_own(tx: &mut Tx<'_>, leaf: &Leaf) -> (EpochId, u64) {
     let me = tx.state.me.clone();
     let epoch = tx.state.hot.current[&me];
     let log = tx.state.hot.logs.get_mut(&(me.clone(), epoch)).expect("may_vote saw the own log");
-    let index = ledger::append(tx.records, &me, &epoch, &mut log.frontier, &Leaf::Vote(vote.clone()));
-    record.votes.push(RecordedVote { cloud: me, epoch, index, vote, branch: None });
-    tx.facts.push(Fact::Voted { tenant: tenant.id.clone(), key: content.key.clone(), verdict });
+    (epoch, ledger::append(tx.records, &me, &epoch, &mut log.frontier, leaf))
+}
+
+impl Tx<'_> {
+    /// Whether some cloud confirmed a content of this event whose body is not here.
+    pub fn lacks_body(&self, record: &EventRecord) -> bool {
+        let Some(tenant) = record.key.as_ref().and_then(|(tenant, _)| self.state.tenants.get(tenant)) else {
+            return true;
+        };
+        let held: Vec<Hash> = record.contents.iter().map(|content| tenant.secret.salted_content(content)).collect();
+        held.len() < MAX_CONTENTS && record.votes.iter().any(|vote| !held.contains(&vote.vote.content))
+    }
 }
 
 fn decide(

@@ -11,13 +11,16 @@ use crate::mirrors::{MAX_VOTES_PER_CLOUD, touch};
 use crate::records::Broken;
 use crate::rejection::Rejection;
 use crate::state::Tx;
-use crate::transparency::{Leaf, inclusion_proof};
+use crate::transparency::Leaf;
 
 /// The most proofs kept. One already convicts; more only widen what is shown about single events.
 pub const MAX_EVIDENCE: usize = 256;
 
 pub(crate) fn apply(tx: &mut Tx<'_>, command: &Command) -> Result<Result<Reply, Rejection>, Broken> {
-    let Command::Accuse(evidence) = command;
+    let evidence = match command {
+        Command::Accuse(evidence) => evidence,
+        Command::Testify(statement) => return testify(tx, statement),
+    };
     if tx.state.hot.evidence.contains(&evidence.id()) {
         return Ok(Ok(Reply::Done));
     }
@@ -25,6 +28,28 @@ pub(crate) fn apply(tx: &mut Tx<'_>, command: &Command) -> Result<Result<Reply, 
         return Ok(Err(Rejection::BadEvidence(error.to_string())));
     }
     convict(tx, (**evidence).clone())?;
+    Ok(Ok(Reply::Done))
+}
+
+/// Takes what a flagged cloud told another one. If it contradicts what it told this one, that is
+/// one more proof; if not, the vote counts for whoever audited that branch.
+fn testify(tx: &mut Tx<'_>, statement: &Statement) -> Result<Result<Reply, Rejection>, Broken> {
+    let origin = &statement.note.body.origin;
+    if !tx.state.hot.frozen.contains(&(origin.cloud.clone(), origin.epoch)) {
+        return Ok(Err(Rejection::BadEvidence("testimony is taken only about an epoch that was lied in".into())));
+    }
+    if let Err(error) = statement.verify(&tx.state.genesis, &tx.state.hot.openings) {
+        return Ok(Err(Rejection::BadEvidence(error.to_string())));
+    }
+    let Leaf::Vote(vote) = &statement.leaf else { return Ok(Ok(Reply::Done)) };
+    let known = tx.record(&vote.tag)?;
+    let own = known.iter().flat_map(|record| &record.votes).find(|known| known.cloud == origin.cloud);
+    if let Some(own) = own.filter(|own| own.vote.verdict != vote.verdict || own.vote.content != vote.content) {
+        if let Some(own) = tx.state.statement(tx.records, own)? {
+            convict(tx, Evidence::double_vote(own, statement.clone()))?;
+        }
+    }
+    take_branch_vote(tx, statement)?;
     Ok(Ok(Reply::Done))
 }
 
@@ -74,22 +99,11 @@ fn take_branch_vote(tx: &mut Tx<'_>, statement: &Statement) -> Result<(), Broken
     let held = record.votes.iter().filter(|vote| vote.cloud == *cloud).count();
     if !record.votes.contains(&found) && held < MAX_VOTES_PER_CLOUD {
         record.votes.push(found);
+        tx.state.hot.testimony.remove(&record.tag);
         tx.touched.insert(record.tag);
         tx.put_record(&record);
     }
     Ok(())
-}
-
-impl Tx<'_> {
-    /// A proof that a cloud's log holds this vote, under the latest note that the mirror reached.
-    pub fn statement(&self, vote: &RecordedVote) -> Result<Option<Statement>, Broken> {
-        let at = (vote.cloud.clone(), vote.epoch);
-        let note = self.state.hot.logs.get(&at).and_then(|log| log.note.clone());
-        let Some(note) = note.filter(|note| note.body.size > vote.index) else { return Ok(None) };
-        let nodes = StoredNodes { records: self.records, cloud: &at.0, epoch: &at.1 };
-        let proof = inclusion_proof(&nodes, vote.index, note.body.size)?;
-        Ok(Some(Statement { note, index: vote.index, leaf: Leaf::Vote(vote.vote.clone()), proof }))
-    }
 }
 
 impl Evidence {

@@ -126,10 +126,16 @@ impl Statement {
         root_from_inclusion(leaf, self.index, self.note.body.size, &self.proof) == Some(self.note.body.root)
     }
 
+    /// Checks the note's signatures and the proof.
+    pub fn verify(&self, genesis: &Genesis, openings: &[Opening]) -> Result<(), NotEvidence> {
+        self.note.verify_among(genesis, openings).map_err(|error| NotEvidence(error.to_string()))?;
+        if self.is_proven() { Ok(()) } else { refuse("the leaf is not in the log that its note signs".into()) }
+    }
+
     fn vote(&self) -> Option<&Vote> {
         match &self.leaf {
             Leaf::Vote(vote) => Some(vote),
-            Leaf::Open(_) => None,
+            Leaf::Open(_) | Leaf::Held { .. } => None,
         }
     }
 }
@@ -199,4 +205,6 @@ fn ordered<T>(a: T, b: T, bytes: impl Fn(&T) -> Vec<u8>) -> (T, T) {
 pub enum Command {
     /// Evidence whose signatures the proposing leader has verified.
     Accuse(Box<Evidence>),
+    /// A vote of a flagged cloud from a branch of its log that this cloud does not mirror.
+    Testify(Box<Statement>),
 }

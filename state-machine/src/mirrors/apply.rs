@@ -11,7 +11,7 @@ use crate::ledger::{self, StoredNodes, keys};
 use crate::records::Broken;
 use crate::rejection::Rejection;
 use crate::state::Tx;
-use crate::transparency::{Frontier, Leaf, SignedNote, Vote, leaf_hash, verify_consistency};
+use crate::transparency::{Frontier, Leaf, SignedNote, leaf_hash, verify_consistency};
 
 pub(crate) fn apply(tx: &mut Tx<'_>, command: &Command) -> Result<Result<Reply, Rejection>, Broken> {
     let (chunks, bodies) = match command {
@@ -50,6 +50,7 @@ fn extend(tx: &mut Tx<'_>, chunk: &LogChunk) -> Result<ChunkOutcome, Broken> {
     }
     if let Some(conflict) = fork_at_size(log.note.as_ref(), &chunk.note) {
         evidence::convict(tx, conflict)?;
+        take_audits(tx, &at.0, &chunk.note)?;
         return Ok(ChunkOutcome::Mismatch);
     }
     let skip = usize::try_from(have - chunk.first_index).unwrap_or(usize::MAX);
@@ -60,6 +61,9 @@ fn extend(tx: &mut Tx<'_>, chunk: &LogChunk) -> Result<ChunkOutcome, Broken> {
     }
     let mut frontier = log.frontier.clone();
     if !leads_to_note(&mut frontier, fresh, chunk) || !openings_fit(tx, &at, have, fresh) {
+        if tx.state.hot.frozen.contains(&at) {
+            take_audits(tx, &at.0, &chunk.note)?;
+        }
         return Ok(ChunkOutcome::Mismatch);
     }
     let news = !fresh.is_empty() || log.note.as_ref().is_none_or(|known| is_newer(&chunk.note, known));
@@ -101,7 +105,7 @@ fn leads_to_note(frontier: &mut Frontier, fresh: &[Leaf], chunk: &LogChunk) -> b
 /// Leaf 0, and only leaf 0, opens the epoch, under the keys and rules that everybody knows.
 fn openings_fit(tx: &Tx<'_>, (cloud, epoch): &(CloudId, EpochId), have: u64, fresh: &[Leaf]) -> bool {
     fresh.iter().zip(have..).all(|(leaf, index)| match leaf {
-        Leaf::Vote(_) => index > 0,
+        Leaf::Vote(_) | Leaf::Held { .. } => index > 0,
         Leaf::Open(open) => index == 0 && crate::epochs::open_leaf_fits(tx.state, cloud, epoch, open),
     })
 }
@@ -120,9 +124,17 @@ fn take_leaves(tx: &mut Tx<'_>, at: &(CloudId, EpochId), fresh: &[Leaf]) -> Resu
     let mut frontier = tx.state.hot.logs[at].frontier.clone();
     for leaf in fresh {
         let index = ledger::append(tx.records, &at.0, &at.1, &mut frontier, leaf);
-        if let Leaf::Vote(vote) = leaf {
-            let found = RecordedVote { cloud: at.0.clone(), epoch: at.1, index, vote: vote.clone(), branch: None };
-            take_vote(tx, found)?;
+        match leaf {
+            Leaf::Open(_) => {}
+            Leaf::Held { tag, .. } => {
+                if tx.record(tag)?.is_none() {
+                    tx.miss(*tag);
+                }
+            }
+            Leaf::Vote(vote) => {
+                let vote = vote.clone();
+                take_vote(tx, RecordedVote { cloud: at.0.clone(), epoch: at.1, index, vote, branch: None })?;
+            }
         }
     }
     tx.state.hot.logs.get_mut(at).expect("the caller found it").frontier = frontier;
@@ -144,8 +156,8 @@ fn take_vote(tx: &mut Tx<'_>, found: RecordedVote) -> Result<(), Broken> {
     if record.votes.iter().filter(|vote| vote.cloud == found.cloud).count() < MAX_VOTES_PER_CLOUD {
         record.votes.push(found);
     }
-    if record.key.is_none() && tx.state.hot.missing.len() < MAX_MISSING {
-        tx.state.hot.missing.insert(tag);
+    if tx.lacks_body(&record) {
+        tx.miss(tag);
     }
     tx.put_record(&record);
     tx.touched.insert(tag);
@@ -165,17 +177,30 @@ fn take_note(tx: &mut Tx<'_>, at: &(CloudId, EpochId), note: &SignedNote) -> Res
         let me = tx.state.me.clone();
         advance(tx, at, &me, (note.body.size, note.body.root))?;
     }
+    take_audits(tx, &at.0, note)
+}
+
+/// What a note says of other logs. It is a fact also when the note's own log is a fork.
+fn take_audits(tx: &mut Tx<'_>, by: &CloudId, note: &SignedNote) -> Result<(), Broken> {
     for audit in &note.body.audits {
         let about = (audit.cloud.clone(), audit.epoch);
-        let Some(log) = tx.state.hot.logs.get_mut(&about).filter(|_| audit.cloud != at.0) else { continue };
-        let claim = (audit.size, audit.root);
-        if log.audited(&at.0) < audit.size {
-            log.claims.insert(at.0.clone(), claim);
+        let Some(log) = tx.state.hot.logs.get_mut(&about).filter(|_| audit.cloud != *by) else { continue };
+        let said = log.claims.get(by).map_or(0, |(size, _)| *size).max(log.audited(by));
+        if said < audit.size {
+            log.claims.insert(by.clone(), (audit.size, audit.root));
             check_claims(tx, &about)?;
         }
     }
-    crate::epochs::take_closings(tx, &at.0, &note.body.closings);
+    crate::epochs::take_closings(tx, by, &note.body.closings);
     Ok(())
+}
+
+impl Tx<'_> {
+    fn miss(&mut self, tag: Tag) {
+        if self.state.hot.missing.len() < MAX_MISSING {
+            self.state.hot.missing.insert(tag);
+        }
+    }
 }
 
 /// Confirms what others said they audited of a log, as far as the leaves here reach. A claim that
@@ -212,9 +237,7 @@ pub(crate) fn touch(tx: &mut Tx<'_>, at: &(CloudId, EpochId), from: u64, to: u64
     for index in from..to {
         let bytes = tx.records.get(&keys::leaf(&at.0, &at.1, index))?;
         let bytes = bytes.ok_or_else(|| Broken(format!("log {}/{} lacks leaf {index}", at.0, at.1)))?;
-        if let Leaf::Vote(Vote { tag, .. }) = Leaf::decode(&bytes).map_err(|error| Broken(error.to_string()))? {
-            tx.touched.insert(tag);
-        }
+        tx.touched.extend(Leaf::decode(&bytes).map_err(|error| Broken(error.to_string()))?.tag());
     }
     Ok(())
 }
@@ -231,7 +254,7 @@ fn prove_double_votes(tx: &mut Tx<'_>, at: &(CloudId, EpochId)) -> Result<(), Br
         let votes: Vec<&RecordedVote> =
             record.votes.iter().filter(|vote| vote.cloud == cloud && vote.branch.is_none()).collect();
         let Some(second) = votes.iter().skip(1).find(|vote| !vote.says_the_same(votes[0])) else { continue };
-        let proof = (tx.statement(votes[0])?, tx.statement(second)?);
+        let proof = (tx.state.statement(tx.records, votes[0])?, tx.state.statement(tx.records, second)?);
         if let (Some(first), Some(second)) = proof {
             evidence::convict(tx, Evidence::double_vote(first, second))?;
         }

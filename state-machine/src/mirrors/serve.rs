@@ -1,7 +1,8 @@
 //! Reading logs for other clouds and outside auditors: chunks, bodies, leaves, roots and proofs.
 
 use super::{LogChunk, MAX_CHUNK_BYTES, MAX_CHUNK_LEAVES};
-use crate::events::{Body, RemoteBody};
+use crate::events::{Body, RecordedVote, RemoteBody};
+use crate::evidence::Statement;
 use crate::ids::{CloudId, EpochId, Hash, Tag};
 use crate::ledger::{Log, StoredNodes, keys};
 use crate::records::{Broken, Records};
@@ -41,8 +42,8 @@ impl State {
         while from + (leaves.len() as u64) < size && leaves.len() < MAX_CHUNK_LEAVES && bytes < MAX_CHUNK_BYTES {
             let index = from + leaves.len() as u64;
             let leaf = nodes.leaf(index)?.ok_or_else(|| Broken(format!("log {cloud}/{epoch} lacks leaf {index}")))?;
-            if let Leaf::Vote(vote) = &leaf {
-                for body in held_bodies(records, &vote.tag)?.into_iter().filter(|b| b.envelope.origin_cloud == *cloud) {
+            if let Some(tag) = leaf.tag() {
+                for body in held_bodies(records, &tag)?.into_iter().filter(|b| b.envelope.origin_cloud == *cloud) {
                     bytes += body.content.payload.len() + LEAF_BYTES;
                     bodies.push(body);
                 }
@@ -54,6 +55,37 @@ impl State {
         let consistency = consistency_proof(&nodes, end, size)?;
         let cloud = cloud.clone();
         Ok(Some(LogChunk { cloud, epoch, first_index: from, leaves, note: note.clone(), consistency, bodies }))
+    }
+
+    /// Every epoch of every cloud whose log is held here, with its size and whether it is closed.
+    pub fn logs(&self) -> Vec<(CloudId, EpochId, u64, bool)> {
+        let row = |((cloud, epoch), log): (&(CloudId, EpochId), &Log)| (cloud.clone(), *epoch, log.size(), log.closed);
+        self.hot.logs.iter().map(row).collect()
+    }
+
+    /// The latest note that the mirror of one epoch's log has reached.
+    pub fn note_in(&self, cloud: &CloudId, epoch: &EpochId) -> Option<&SignedNote> {
+        self.hot.logs.get(&(cloud.clone(), *epoch))?.note.as_ref()
+    }
+
+    /// Events of a forked cloud on which honest clouds may disagree until they show each other what
+    /// it told each of them, at most `limit`.
+    pub fn wanted_testimony(&self, limit: usize) -> Vec<Tag> {
+        self.hot.testimony.iter().take(limit).copied().collect()
+    }
+
+    /// What flagged clouds answered for these tags in the logs held here, with proofs.
+    pub fn testimony(&self, records: &dyn Records, tags: &[Tag]) -> Result<Vec<Statement>, Broken> {
+        let mut statements = Vec::new();
+        for tag in tags {
+            let Some(bytes) = records.get(&keys::event(tag))? else { continue };
+            let record: crate::events::EventRecord = crate::codec::decode(&bytes)?;
+            let flagged = record.votes.iter().filter(|vote| self.is_flagged(&vote.cloud) && vote.branch.is_none());
+            for vote in flagged {
+                statements.extend(self.statement(records, vote)?);
+            }
+        }
+        Ok(statements)
     }
 
     /// How many leaves of one epoch's log are held here; `None` if that epoch is unknown.
@@ -108,6 +140,15 @@ impl State {
         let fits = |log: &Log| index < size && size <= log.size();
         let Some((epoch, _)) = self.current_log(cloud).filter(|(_, log)| fits(log)) else { return Ok(None) };
         inclusion_proof(&StoredNodes { records, cloud, epoch: &epoch }, index, size).map(Some)
+    }
+
+    /// A proof that a cloud's log holds this vote, under the latest note that the mirror reached.
+    pub(crate) fn statement(&self, records: &dyn Records, vote: &RecordedVote) -> Result<Option<Statement>, Broken> {
+        let note = self.note_in(&vote.cloud, &vote.epoch).filter(|note| note.body.size > vote.index);
+        let Some(note) = note.cloned() else { return Ok(None) };
+        let nodes = StoredNodes { records, cloud: &vote.cloud, epoch: &vote.epoch };
+        let proof = inclusion_proof(&nodes, vote.index, note.body.size)?;
+        Ok(Some(Statement { note, index: vote.index, leaf: Leaf::Vote(vote.vote.clone()), proof }))
     }
 
     fn current_log(&self, cloud: &CloudId) -> Option<(EpochId, &Log)> {

@@ -4,11 +4,17 @@ use crate::ids::{Hash, Tag};
 use crate::wire::{Reader, WireError, Writer, domain};
 use serde::{Deserialize, Serialize};
 
-/// A leaf: the opening of an epoch (leaf 0, and only there), or a vote.
+/// A leaf: the opening of an epoch (leaf 0, and only there), a vote, or the notice of a held content.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Leaf {
     Open(Open),
     Vote(Vote),
+    /// The cloud accepted a content for this tag and waits for its operator: no answer, but the
+    /// others learn that there is something to answer, and fetch the body.
+    Held {
+        config: u32,
+        tag: Tag,
+    },
 }
 
 /// Leaf 0 of every epoch: under which rules this cloud speaks, and where its last epoch ended.
@@ -46,11 +52,21 @@ pub enum Verdict {
 
 const OPEN: u8 = 0;
 const VOTE: u8 = 1;
+const HELD: u8 = 2;
 
 const CONFIRM: u8 = 1;
 const REJECT_OPERATOR: u8 = 2;
 
 impl Leaf {
+    /// The tag that the leaf is about.
+    pub fn tag(&self) -> Option<Tag> {
+        match self {
+            Self::Open(_) => None,
+            Self::Vote(vote) => Some(vote.tag),
+            Self::Held { tag, .. } => Some(*tag),
+        }
+    }
+
     /// What is hashed into the log, and what other clouds are sent.
     pub fn bytes(&self) -> Vec<u8> {
         let out = Writer::new(domain::LEAF);
@@ -63,6 +79,7 @@ impl Leaf {
                 }
             }
             Self::Vote(vote) => vote.write(out.u8(VOTE)).finish(),
+            Self::Held { config, tag } => out.u8(HELD).u32(*config).raw(&tag.0).finish(),
         }
     }
 
@@ -72,6 +89,7 @@ impl Leaf {
         let leaf = match reader.u8()? {
             OPEN => Self::Open(Open::read(&mut reader)?),
             VOTE => Self::Vote(Vote::read(&mut reader)?),
+            HELD => Self::Held { config: reader.u32()?, tag: Tag(reader.array()?) },
             other => return Err(WireError(format!("no leaf has type {other}"))),
         };
         reader.finish()?;

@@ -79,14 +79,7 @@ impl Clouds {
         let genesis = Genesis { voters, quorum, nonce: [7; 32] };
         genesis.check().expect("a sound genesis");
         let fed = genesis.fed_id();
-        let mut this = Self {
-            fed,
-            roots,
-            tenant_key: key(99),
-            openings: Vec::new(),
-            clouds: BTreeMap::new(),
-            genesis,
-        };
+        let mut this = Self { fed, roots, tenant_key: key(99), openings: Vec::new(), clouds: BTreeMap::new(), genesis };
         for (at, name) in NAMES.iter().enumerate() {
             let node = key(20 + at as u8);
             this.openings.push(opening(&fed, &this.roots[&id(name)], &id(name), 0, &node));
@@ -248,7 +241,39 @@ impl Clouds {
             let outcome = self.send_log(&log, from, to);
             news |= matches!(outcome, Some(ChunkOutcome::Extended { .. }));
         }
+        news |= self.send_past(from, to);
+        news |= self.send_testimony(from, to);
         self.send_rest(from, to) || news
+    }
+
+    /// Logs of closed epochs, for a cloud that must learn its own past again.
+    fn send_past(&mut self, from: &str, to: &str) -> bool {
+        let mut news = false;
+        for (log, epoch, _, _) in self.clouds[from].1.logs() {
+            let (sender, state) = &self.clouds[from];
+            let Some(note) = state.note_in(&log, &epoch).cloned() else { continue };
+            let Some(have) = self.clouds[to].1.log_size(&log, &epoch) else { continue };
+            if log != self.clouds[to].0.id || !self.clouds[to].1.is_recovering() || have >= note.body.size {
+                continue;
+            }
+            let chunk = state.log_chunk(&sender.records, &log, have, &note).unwrap().expect("it holds the log");
+            news |= matches!(self.ingest(to, chunk), Some(ChunkOutcome::Extended { .. }));
+        }
+        news
+    }
+
+    fn send_testimony(&mut self, from: &str, to: &str) -> bool {
+        let wanted = self.clouds[to].1.wanted_testimony(1000);
+        let (sender, state) = &self.clouds[from];
+        let statements = state.testimony(&sender.records, &wanted).unwrap();
+        let mut news = false;
+        for statement in statements {
+            let testify = evidence::Command::Testify(Box::new(statement));
+            let before = self.clouds[to].1.hot_rows();
+            let _ = self.apply(to, Command::Evidence(testify));
+            news |= before != self.clouds[to].1.hot_rows();
+        }
+        news
     }
 
     /// Lets these talk until nobody has news.
@@ -303,7 +328,11 @@ impl Clouds {
                     })
                     .map_or("?".into(), |body| String::from_utf8_lossy(&body.content.payload).into_owned());
                 let verdict = if fact.verdict == Verdict::Confirm { "confirms" } else { "rejects" };
-                format!("{} {verdict} {content} (audited by {})", vote.cloud, if by.is_empty() { "nobody".into() } else { by.join(", ") })
+                format!(
+                    "{} {verdict} {content} (audited by {})",
+                    vote.cloud,
+                    if by.is_empty() { "nobody".into() } else { by.join(", ") }
+                )
             })
             .collect();
         votes.sort();
