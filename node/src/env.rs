@@ -2,6 +2,8 @@
 //! runtime controls); wall time, random bytes and the peer network come from here; the disk sits
 //! behind `storage`. A simulation replaces these and touches nothing else.
 
+pub mod memory;
+
 use bytes::Bytes;
 use futures::future::BoxFuture;
 use std::io;
