@@ -1,26 +1,22 @@
 //! Certificates: what an outsider verifies offline, with the trust bundle alone, to learn that an
 //! event is FINAL or SEALED. Re-encoding an accepted certificate gives the input byte for byte.
 
+mod build;
+mod bytes;
+mod proof;
+mod trust;
+
+pub use build::Disclosed;
+pub use trust::{TRUST_VERSION, TrustBundle};
+
 use crate::content::{Content, Envelope};
-use crate::epochs::Opening;
 use crate::events::Level;
-use crate::genesis::Genesis;
 use crate::ids::{CloudId, EpochId, Hash};
 use crate::transparency::{SignedNote, Vote};
 use serde::{Deserialize, Serialize};
 
-/// Version of the trust bundle's form.
-pub const TRUST_VERSION: u32 = 1;
-
-/// The public keys of a federation: its genesis and the epochs known so far. Its hash of the
-/// genesis is what a user pins.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct TrustBundle {
-    pub version: u32,
-    pub genesis: Genesis,
-    pub openings: Vec<Opening>,
-}
+/// What HTTP calls a certificate.
+pub const MEDIA_TYPE: &str = "application/vnd.tercet.certificate";
 
 /// A confirming vote of a cloud: its leaf and the proofs that put it into checkpoints.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -74,12 +70,30 @@ pub struct Verified {
 pub struct Refused(pub String);
 
 impl Certificate {
-    pub fn bytes(&self) -> Vec<u8> {
-        unimplemented!()
-    }
-
     /// Decodes and verifies. The level that is written must be exactly the level that is proven.
-    pub fn verify(_bytes: &[u8], _trust: &TrustBundle) -> Result<Verified, Refused> {
-        unimplemented!()
+    pub fn verify(bytes: &[u8], trust: &TrustBundle) -> Result<Verified, Refused> {
+        trust.check()?;
+        let certificate = Self::decode(bytes).map_err(|error| Refused(format!("not a certificate: {error}")))?;
+        for note in &certificate.notes {
+            let cloud = &note.body.origin.cloud;
+            let signed = note.verify_among(&trust.genesis, &trust.openings);
+            signed.map_err(|error| Refused(format!("the note of {cloud}: {error}")))?;
+        }
+        let proven = certificate.prove(&trust.genesis)?;
+        if certificate.level != proven.level {
+            let (written, proven) = (certificate.level.name(), proven.level.name());
+            return Err(Refused(format!("it says {written} and proves {proven}")));
+        }
+        let content_hash = certificate.content.hash();
+        Ok(Verified {
+            level: proven.level,
+            hash: certificate.envelope.hash(&content_hash),
+            content_hash,
+            voters: proven.voters,
+            auditors: proven.auditors,
+            trust_version: trust.version,
+            content: certificate.content,
+            envelope: certificate.envelope,
+        })
     }
 }

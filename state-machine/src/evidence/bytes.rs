@@ -2,15 +2,12 @@
 
 use super::{Evidence, Lie, Statement};
 use crate::ids::{CloudId, Hash};
-use crate::transparency::{Leaf, MAX_NOTE_BYTES, MAX_PATH, SignedNote};
+use crate::transparency::{Leaf, MAX_LEAF_BYTES, MAX_NOTE_BYTES, MAX_PATH, SignedNote};
 use crate::wire::{Reader, WireError, Writer, domain};
 
 const DOUBLE_VOTE: u8 = 1;
 const FORK_AT_SIZE: u8 = 2;
 const FORK_AT_INDEX: u8 = 3;
-
-/// The longest leaf, in bytes, with room to spare.
-const MAX_LEAF_BYTES: usize = 256;
 
 impl Evidence {
     pub fn bytes(&self) -> Vec<u8> {

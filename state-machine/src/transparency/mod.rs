@@ -13,3 +13,6 @@ pub use note::{Audit, MAX_NOTE_BYTES, NodeSignature, NoteBody, NoteError, Origin
 
 /// The longest inclusion proof: one hash a level of the largest log.
 pub const MAX_PATH: usize = 64;
+
+/// The longest leaf in bytes, with room to spare.
+pub const MAX_LEAF_BYTES: usize = 256;

@@ -2,7 +2,8 @@
 //! the published formats are made of. Everything here is deterministic.
 #![allow(dead_code, reason = "each test binary uses its own part of this")]
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
+use tercet_core::certificate::{Certificate, Disclosed, InclusionProof, ProvenVote, TrustBundle};
 use tercet_core::content::{Content, Envelope, TenantSecret};
 use tercet_core::epochs::Opening;
 use tercet_core::genesis::{Genesis, Voter};
@@ -11,7 +12,8 @@ use tercet_core::records::Broken;
 use tercet_core::signature::{Signature, SigningKey};
 use tercet_core::time::WallMillis;
 use tercet_core::transparency::{
-    Audit, Frontier, Leaf, Nodes, NoteBody, Open, Origin, SignedNote, Verdict, Vote, leaf_hash, root_at,
+    Audit, Frontier, Leaf, Nodes, NoteBody, Open, Origin, SignedNote, Verdict, Vote, inclusion_proof, leaf_hash,
+    root_at,
 };
 use tercet_core::wire::sha256;
 
@@ -180,5 +182,90 @@ pub fn vote(fed: &FedId, content: &Content, envelope: &Envelope) -> Vote {
         verdict: Verdict::Confirm,
         content: secret.salted_content(&hash),
         envelope: secret.salted_envelope(&envelope.hash(&hash)),
+    }
+}
+
+/// Three logs with an event in them, what each has audited of the others, and the notes that say so.
+pub struct Scene {
+    pub federation: Federation,
+    pub logs: BTreeMap<&'static str, Log>,
+    /// Where each cloud's vote on the event stands.
+    pub votes: BTreeMap<&'static str, u64>,
+    pub content: Content,
+    pub envelope: Envelope,
+    /// `(by, of)` and up to which size.
+    pub audits: BTreeMap<(&'static str, &'static str), u64>,
+}
+
+pub const CLOUDS: [&str; 3] = ["aws", "azure", "gcp"];
+
+impl Scene {
+    /// gcp accepted the event; these clouds voted on it. Every log holds other votes before and after.
+    pub fn voted(federation: Federation, voters: &[&'static str]) -> Self {
+        let fed = federation.fed();
+        let (content, envelope) = (content("a-1"), envelope("gcp"));
+        let mut logs: BTreeMap<_, _> = CLOUDS.into_iter().map(|name| (name, Log::new(&federation, name))).collect();
+        let mut votes = BTreeMap::new();
+        for (at, (name, log)) in logs.iter_mut().enumerate() {
+            let filler = |n: usize| Leaf::Vote(vote(&fed, &self::content(&format!("{name}-{n}")), &envelope));
+            for n in 0..=at {
+                log.push(filler(n));
+            }
+            if voters.contains(name) {
+                votes.insert(*name, log.push(Leaf::Vote(vote(&fed, &content, &envelope))));
+            }
+            for n in 10..12 {
+                log.push(filler(n));
+            }
+        }
+        Self { federation, logs, votes, content, envelope, audits: BTreeMap::new() }
+    }
+
+    /// `by` audits `of` up to one leaf before its end.
+    pub fn audit(mut self, by: &'static str, of: &'static str) -> Self {
+        let size = self.logs[of].size() - 1;
+        self.audits.insert((by, of), size);
+        self
+    }
+
+    pub fn all_audited(self) -> Self {
+        let pairs = CLOUDS.into_iter().flat_map(|by| CLOUDS.map(|of| (by, of)));
+        pairs.filter(|(by, of)| by != of).fold(self, |scene, (by, of)| scene.audit(by, of))
+    }
+
+    pub fn note(&self, name: &str) -> SignedNote {
+        let audits = self.audits.iter().filter(|((by, _), _)| *by == name);
+        let body = self.logs[name].body(audits.map(|((_, of), size)| self.logs[of].audit_at(*size)).collect());
+        self.federation.sign(body)
+    }
+
+    pub fn notes(&self) -> Vec<SignedNote> {
+        CLOUDS.map(|name| self.note(name)).to_vec()
+    }
+
+    pub fn proven(&self, name: &str) -> ProvenVote {
+        let (log, index) = (&self.logs[name], self.votes[name]);
+        let audited = self.audits.iter().filter(|((_, of), _)| *of == name).map(|(_, size)| *size);
+        let sizes: BTreeSet<u64> = audited.chain([log.size()]).filter(|size| *size > index).collect();
+        let proofs = sizes.into_iter().map(|size| InclusionProof {
+            size,
+            path: inclusion_proof(log, index, size).expect("every node is in memory"),
+        });
+        let Leaf::Vote(vote) = log.leaves[index as usize].clone() else { panic!("a vote stands there") };
+        let (cloud, epoch) = (log.origin.cloud.clone(), log.origin.epoch);
+        ProvenVote { cloud, epoch, index, vote, proofs: proofs.collect() }
+    }
+
+    pub fn disclosed(&self) -> Disclosed {
+        Disclosed::new(self.content.clone(), self.envelope.clone(), &secret())
+    }
+
+    pub fn certificate(&self) -> Option<Certificate> {
+        let votes: Vec<_> = self.votes.keys().map(|name| self.proven(name)).collect();
+        Certificate::build(&self.federation.genesis, &self.disclosed(), &self.notes(), &votes)
+    }
+
+    pub fn trust(&self) -> TrustBundle {
+        TrustBundle::new(self.federation.genesis.clone(), self.federation.openings.clone())
     }
 }
