@@ -9,6 +9,9 @@ mod client;
 mod server;
 #[cfg(test)]
 mod tests;
+pub mod tls;
+#[cfg(test)]
+mod tls_tests;
 
 pub use client::PeerClient;
 pub use server::PeerServer;
