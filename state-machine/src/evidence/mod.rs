@@ -12,6 +12,9 @@ use crate::ids::{CloudId, Hash};
 use crate::transparency::{Leaf, SignedNote, Vote, leaf_hash, root_from_inclusion};
 use serde::{Deserialize, Serialize};
 
+/// What HTTP calls evidence.
+pub const MEDIA_TYPE: &str = "application/vnd.tercet.evidence";
+
 /// "This leaf stands at this index of the log that this note signs."
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Statement {

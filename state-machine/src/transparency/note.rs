@@ -42,7 +42,8 @@ pub struct Audit {
     pub root: Hash,
 }
 
-/// What the nodes sign: the cloud's own checkpoint, its audits sorted by cloud, its closings.
+/// What the nodes sign: the cloud's own checkpoint, its audits sorted by cloud and epoch, its
+/// closings in the order in which it promised them.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct NoteBody {
     pub origin: Origin,
@@ -188,17 +189,20 @@ impl NoteBody {
         Ok(())
     }
 
-    /// Audits and closings are sorted, each log is named once, and none is the note's own.
+    /// Audits are sorted, closings stand in the order in which they were promised, each log is
+    /// named once, and none is the note's own.
     fn check_form(&self) -> Result<(), NoteError> {
         let audits: Vec<_> = self.audits.iter().map(|audit| (&audit.cloud, &audit.epoch)).collect();
-        let closings: Vec<_> = self.closings.iter().map(|closing| (&closing.cloud, &closing.epoch)).collect();
-        for logs in [&audits, &closings] {
-            if logs.windows(2).any(|pair| pair[0] >= pair[1]) {
-                return Err(NoteError::Malformed("its extension lines are not in order, or name a log twice".into()));
-            }
-            if logs.iter().any(|(cloud, _)| **cloud == self.origin.cloud) {
-                return Err(NoteError::Malformed("a cloud neither audits nor closes its own log".into()));
-            }
+        let mut closings: Vec<_> = self.closings.iter().map(|closing| (&closing.cloud, &closing.epoch)).collect();
+        if audits.windows(2).any(|pair| pair[0] >= pair[1]) {
+            return Err(NoteError::Malformed("its audits are not sorted, or name a log twice".into()));
+        }
+        closings.sort_unstable();
+        if closings.windows(2).any(|pair| pair[0] == pair[1]) {
+            return Err(NoteError::Malformed("its closings name a log twice".into()));
+        }
+        if audits.iter().chain(&closings).any(|(cloud, _)| **cloud == self.origin.cloud) {
+            return Err(NoteError::Malformed("a cloud neither audits nor closes its own log".into()));
         }
         Ok(())
     }
