@@ -13,6 +13,8 @@ mod pull;
 mod relay;
 mod serve;
 mod sign;
+#[cfg(test)]
+mod tests;
 mod verify;
 
 pub use board::Stats;

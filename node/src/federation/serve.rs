@@ -164,8 +164,8 @@ impl Stream<'_> {
     }
 
     fn evidence_ids(&self) -> io::Result<Vec<Hash>> {
-        let held = self.shared.replica.read(|view| view.state.evidence(view.records)).map_err(io::Error::other)?;
-        Ok(held.iter().rev().take(MAX_ANNOUNCED).map(|evidence| evidence.id()).collect())
+        let latest = |ids: &[Hash]| ids.iter().rev().take(MAX_ANNOUNCED).copied().collect();
+        self.shared.replica.read(|view| Ok(latest(view.state.evidence_ids()))).map_err(io::Error::other)
     }
 
     async fn handle(&mut self, request: Request) -> io::Result<()> {
