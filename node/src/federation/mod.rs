@@ -76,6 +76,22 @@ impl Shared {
         all.find(|opening| opening.cloud == self.me && opening.id(&self.fed) == *epoch)
     }
 
+    /// The latest epoch that the configuration gives this cloud.
+    fn configured_epoch(&self) -> Option<&Opening> {
+        let own = self.directory.openings.iter().filter(|opening| opening.cloud == self.me);
+        own.max_by_key(|opening| opening.number)
+    }
+
+    /// The epoch that this cloud lost and asks the others for, while it recovers.
+    fn lost_epoch(&self) -> Option<EpochId> {
+        let lost = self.replica.read(|view| {
+            let current = view.state.opening(&self.me).filter(|_| view.state.is_recovering()).map(|o| o.number);
+            let before = |opening: &Opening| opening.cloud == self.me && Some(opening.number + 1) == current;
+            Ok(view.state.openings().into_iter().find(before))
+        });
+        lost.ok().flatten().map(|opening| opening.id(&self.fed))
+    }
+
     /// The latest notes held, one a log, the own one first if this node signs.
     fn notes(&self) -> Vec<SignedNote> {
         let own = self.signed.borrow().as_ref().map(|note| SignedNote::clone(note));

@@ -4,15 +4,15 @@ use crate::config::{CloudEntry, Directory, NodeEntry};
 use crate::env::memory::MemoryNetwork;
 use crate::env::{Connection, Env, FrameSink, PeerNetwork};
 use crate::federation::{Federation, PeerCloud};
-use crate::peer::{PeerClient, PeerServer, Service};
+use crate::peer::{PeerClient, PeerServer};
 use crate::raft::{ProposeError, Replica, ReplicaConfig};
 use crate::storage::MemoryEngine;
 use bytes::Bytes;
 use futures::future::BoxFuture;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::io;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 use tercet_core::command::Command;
 use tercet_core::content::{Content, TenantSecret};
@@ -21,13 +21,14 @@ use tercet_core::events::{self, Level, Submission};
 use tercet_core::genesis::{Genesis, Voter};
 use tercet_core::ids::{CloudId, EventKey, Hash, NodeId, TenantId};
 use tercet_core::mirrors::{self, LogChunk};
+use tercet_core::rejection::Rejection;
 use tercet_core::signature::{Signature, SigningKey};
 use tercet_core::tenants::{self, Confirm, Tenant, TenantSignature};
 use tercet_core::time::WallMillis;
 use tercet_core::transparency::{Frontier, Leaf, NoteBody, Origin, SignedNote, Verdict, Vote, leaf_hash};
 use tercet_core::wire::sha256;
 
-const CLOUDS: [&str; 3] = ["aws", "azure", "gcp"];
+pub const CLOUDS: [&str; 3] = ["aws", "azure", "gcp"];
 /// Longer than anything here takes in simulated time.
 const PATIENCE: Duration = Duration::from_secs(120);
 const LOOK: Duration = Duration::from_millis(10);
@@ -44,8 +45,22 @@ fn key(id: &str) -> EventKey {
     EventKey::new("", id).unwrap()
 }
 
-fn node_key(node: &NodeId) -> SigningKey {
-    SigningKey::from_seed(&sha256(node.as_str().as_bytes()).0)
+fn node_key(node: &NodeId, epoch: u32) -> SigningKey {
+    SigningKey::from_seed(&sha256(format!("{node} in epoch {epoch}").as_bytes()).0)
+}
+
+fn root_key(name: &str) -> SigningKey {
+    SigningKey::from_seed(&sha256(format!("root {name}").as_bytes()).0)
+}
+
+/// An epoch of a cloud, with fresh keys and its root key's signature.
+fn opening(genesis: &Genesis, entry: &CloudEntry, number: u32) -> Opening {
+    let keys: Vec<_> = entry.nodes.iter().map(|n| (n.node.clone(), node_key(&n.node, number).public())).collect();
+    let threshold = (keys.len() / 2 + 1) as u32;
+    let root_signature = Signature([0; 64]);
+    let mut opening = Opening { cloud: entry.cloud.clone(), number, keys, threshold, root_signature };
+    opening.root_signature = root_key(entry.cloud.as_str()).sign(&opening.bytes(&genesis.fed_id()));
+    opening
 }
 
 fn tenant_key() -> SigningKey {
@@ -62,7 +77,7 @@ pub struct Sim {
     network: MemoryNetwork,
     directory: Arc<Directory>,
     nodes: BTreeMap<NodeId, Node>,
-    frames: Arc<AtomicU64>,
+    wires: Arc<Wires>,
     starts: u64,
 }
 
@@ -80,8 +95,8 @@ impl Sim {
         let directory = Arc::new(directory(nodes_per_cloud));
         let network = MemoryNetwork::new();
         network.set_latency(Duration::from_millis(5));
-        let (nodes, frames) = (BTreeMap::new(), Arc::default());
-        let mut sim = Self { network, directory, nodes, frames, starts: 0 };
+        let (nodes, wires) = (BTreeMap::new(), Arc::default());
+        let mut sim = Self { network, directory, nodes, wires, starts: 0 };
         let all: Vec<NodeId> =
             sim.directory.clouds.iter().flat_map(|cloud| cloud.nodes.iter().map(|n| n.node.clone())).collect();
         for node in all {
@@ -98,7 +113,7 @@ impl Sim {
     async fn start_node(&mut self, node: &NodeId) {
         self.starts += 1;
         let mut env = self.network.env(node.clone(), self.starts);
-        env.network = Arc::new(Counting { inner: env.network.clone(), frames: self.frames.clone() });
+        env.network = Arc::new(Watched { inner: env.network.clone(), me: node.clone(), wires: self.wires.clone() });
         let entry = self.directory.cloud_of(node).unwrap();
         let (cloud, region) = (entry.cloud.clone(), entry.region.clone());
         let members: Vec<NodeId> = entry.nodes.iter().map(|entry| entry.node.clone()).collect();
@@ -117,8 +132,10 @@ impl Sim {
         };
         let replica = Replica::start(config, env.clone(), peers.clone()).await.unwrap();
         let directory = self.directory.clone();
+        let own = directory.openings.iter().filter(|opening| opening.cloud == entry.cloud);
+        let epoch = own.map(|opening| opening.number).max().unwrap();
         let federation =
-            Federation::start(directory, node.clone(), node_key(node), replica.clone(), env.clone(), peers);
+            Federation::start(directory, node.clone(), node_key(node, epoch), replica.clone(), env.clone(), peers);
         let methods = replica.methods().into_iter().chain(federation.methods()).collect();
         let same_cloud = Arc::new(move |peer: &NodeId| members.contains(peer));
         let server = PeerServer::start(env, same_cloud, methods, federation.streams());
@@ -146,6 +163,17 @@ impl Sim {
         self.start_node(&node).await;
     }
 
+    /// The operator of a cloud that lost its state gives it a new epoch.
+    pub async fn recover(&mut self, name: &str) {
+        let node = self.leader(name).await;
+        self.kill(&node).await;
+        let mut directory = Directory::clone(&self.directory);
+        let fresh = opening(&directory.genesis, directory.cloud(&cloud(name)).unwrap(), 1);
+        directory.openings.push(fresh);
+        self.directory = Arc::new(directory);
+        self.start_node(&node).await;
+    }
+
     // ---- the network ----
 
     fn nodes_of(&self, name: &str) -> Vec<NodeId> {
@@ -160,12 +188,22 @@ impl Sim {
         CLOUDS.iter().filter(|other| **other != name).for_each(|other| self.cut(name, other));
     }
 
+    /// Connections between the two clouds stay up and carry nothing.
+    pub fn stall(&self, one: &str, other: &str) {
+        let mut stalled = self.wires.stalled.lock().unwrap();
+        for (a, b) in self.nodes_of(one).iter().flat_map(|a| self.nodes_of(other).into_iter().map(move |b| (a, b))) {
+            stalled.insert((a.clone(), b.clone()));
+            stalled.insert((b, a.clone()));
+        }
+    }
+
     pub fn heal(&self) {
         self.network.heal_all();
+        self.wires.stalled.lock().unwrap().clear();
     }
 
     pub fn federation_frames(&self) -> u64 {
-        self.frames.load(Ordering::Relaxed)
+        self.wires.frames.load(Ordering::Relaxed)
     }
 
     // ---- commands ----
@@ -180,9 +218,12 @@ impl Sim {
     }
 
     async fn propose(&self, name: &str, command: Command) -> tercet_core::command::Reply {
+        let started = tokio::time::Instant::now();
         loop {
+            assert!(started.elapsed() < PATIENCE, "{name} takes no commands\n{}", self.describe());
             let leader = self.leader(name).await;
             match self.nodes[&leader].replica.propose(None, command.clone()).await {
+                Ok(committed) if committed.reply == Err(Rejection::EpochNotOpen) => tokio::time::sleep(LOOK).await,
                 Ok(committed) => return committed.reply.expect("the command is accepted"),
                 Err(ProposeError::NotLeader { .. } | ProposeError::NoLeader | ProposeError::OutcomeUnknown) => {
                     tokio::time::sleep(LOOK).await;
@@ -260,7 +301,7 @@ impl Sim {
         let _: &Origin = &body.origin;
         let opening = self.directory.openings.iter().find(|opening| opening.cloud == *cloud).unwrap();
         let signers = opening.keys.iter().take(opening.threshold as usize);
-        let signatures = signers.map(|(node, _)| body.sign(node, &node_key(node))).collect();
+        let signatures = signers.map(|(node, _)| body.sign(node, &node_key(node, 0))).collect();
         SignedNote { body, signatures }
     }
 
@@ -341,9 +382,11 @@ impl Sim {
         for at in CLOUDS {
             let sizes: Vec<_> = CLOUDS.iter().map(|of| format!("{of} {}", self.size(at, of))).collect();
             let nodes = self.nodes_of(at);
-            let leader = self.nodes.iter().find(|(id, n)| nodes.contains(id) && n.replica.leadership().borrow().is_leader);
+            let leader =
+                self.nodes.iter().find(|(id, n)| nodes.contains(id) && n.replica.leadership().borrow().is_leader);
             let peers = leader.map(|(_, node)| (node.federation.peers(), format!("{:?}", node.federation.stats())));
-            let disputes = self.read(at, |view| (view.state.disputes(), view.state.missing_bodies(9), view.state.counts()));
+            let disputes =
+                self.read(at, |view| (view.state.disputes(), view.state.missing_bodies(9), view.state.counts()));
             out.push_str(&format!("{at}: {} {peers:?} {disputes:?}\n", sizes.join(", ")));
         }
         out
@@ -362,10 +405,8 @@ fn forged_vote(tag: &str) -> Leaf {
 }
 
 fn directory(nodes_per_cloud: usize) -> Directory {
-    let root_key = |name: &str| SigningKey::from_seed(&sha256(format!("root {name}").as_bytes()).0);
     let voters = CLOUDS.map(|name| Voter { cloud: cloud(name), weight: 1, root_key: root_key(name).public() });
     let genesis = Genesis { voters: voters.to_vec(), quorum: 2, nonce: [1; 32] };
-    let fed = genesis.fed_id();
     let addr = "127.0.0.1:1".parse().unwrap();
     let clouds = CLOUDS.map(|name| CloudEntry {
         cloud: cloud(name),
@@ -375,51 +416,60 @@ fn directory(nodes_per_cloud: usize) -> Directory {
             .map(|node| NodeEntry { node, peer_addr: addr, client_addr: addr })
             .collect(),
     });
-    let openings = clouds.iter().map(|entry| {
-        let keys = entry.nodes.iter().map(|n| (n.node.clone(), node_key(&n.node).public())).collect();
-        let threshold = (nodes_per_cloud / 2 + 1) as u32;
-        let root_signature = Signature([0; 64]);
-        let mut opening = Opening { cloud: entry.cloud.clone(), number: 0, keys, threshold, root_signature };
-        opening.root_signature = root_key(entry.cloud.as_str()).sign(&opening.bytes(&fed));
-        opening
-    });
-    let openings = openings.collect();
+    let openings = clouds.iter().map(|entry| opening(&genesis, entry, 0)).collect();
     Directory { genesis, openings, clouds: clouds.to_vec() }
 }
 
-/// Counts the frames that a node sends on federation connections.
-struct Counting {
+/// What the tests see and do on the wires: count federation frames, hold frames up.
+#[derive(Default)]
+struct Wires {
+    frames: AtomicU64,
+    stalled: Mutex<BTreeSet<(NodeId, NodeId)>>,
+}
+
+struct Watched {
     inner: Arc<dyn PeerNetwork>,
-    frames: Arc<AtomicU64>,
+    me: NodeId,
+    wires: Arc<Wires>,
 }
 
-struct CountingSink {
+struct WatchedSink {
     inner: Box<dyn FrameSink>,
-    frames: Arc<AtomicU64>,
-    federation: Option<bool>,
+    ends: (NodeId, NodeId),
+    wires: Arc<Wires>,
+    federation: bool,
 }
 
-impl PeerNetwork for Counting {
+impl Watched {
+    fn watch(connection: Connection, me: NodeId, wires: Arc<Wires>) -> Connection {
+        let Connection { peer, sink, source } = connection;
+        let federation = peer.as_str().split('-').next() != me.as_str().split('-').next();
+        let ends = (me, peer.clone());
+        Connection { peer, sink: Box::new(WatchedSink { inner: sink, ends, wires, federation }), source }
+    }
+}
+
+impl PeerNetwork for Watched {
     fn dial(&self, to: NodeId) -> BoxFuture<'static, io::Result<Connection>> {
-        let (dial, frames) = (self.inner.dial(to), self.frames.clone());
-        Box::pin(async move {
-            let Connection { peer, sink, source } = dial.await?;
-            Ok(Connection { peer, sink: Box::new(CountingSink { inner: sink, frames, federation: None }), source })
-        })
+        let (dial, me, wires) = (self.inner.dial(to), self.me.clone(), self.wires.clone());
+        Box::pin(async move { Ok(Self::watch(dial.await?, me, wires)) })
     }
 
     fn accept(&self) -> BoxFuture<'_, io::Result<Connection>> {
-        self.inner.accept()
+        Box::pin(async move { Ok(Self::watch(self.inner.accept().await?, self.me.clone(), self.wires.clone())) })
     }
 }
 
-impl FrameSink for CountingSink {
+impl FrameSink for WatchedSink {
     fn send(&mut self, frame: Bytes) -> BoxFuture<'_, io::Result<()>> {
-        // The first frame of a connection says what it is for.
-        let federation = *self.federation.get_or_insert(frame[..] == [Service::Federation as u8]);
-        if federation {
-            self.frames.fetch_add(1, Ordering::Relaxed);
-        }
-        self.inner.send(frame)
+        Box::pin(async move {
+            while self.wires.stalled.lock().unwrap().contains(&self.ends) {
+                tokio::time::sleep(LOOK).await;
+            }
+            if self.federation {
+                self.wires.frames.fetch_add(1, Ordering::Relaxed);
+            }
+            self.inner.send(frame).await
+        })
     }
 }
