@@ -54,7 +54,9 @@ pub enum Code {
     IdReuse,
     Internal,
     InvalidRequest,
+    MethodNotAllowed,
     NoLeader,
+    NotFinal,
     NotFound,
     NotLeader,
     NotManual,
@@ -67,6 +69,7 @@ pub enum Code {
     UnknownContent,
     UnknownEvent,
     UnknownTenant,
+    UnsupportedMediaType,
 }
 
 impl Code {
@@ -76,6 +79,7 @@ impl Code {
             self,
             Self::EpochNotOpen
                 | Self::NoLeader
+                | Self::NotFinal
                 | Self::NotLeader
                 | Self::OutcomeUnknown
                 | Self::Overloaded
@@ -101,7 +105,9 @@ impl Code {
             Self::IdReuse => "id_reuse",
             Self::Internal => "internal",
             Self::InvalidRequest => "invalid_request",
+            Self::MethodNotAllowed => "method_not_allowed",
             Self::NoLeader => "no_leader",
+            Self::NotFinal => "not_final",
             Self::NotFound => "not_found",
             Self::NotLeader => "not_leader",
             Self::NotManual => "not_manual",
@@ -114,6 +120,7 @@ impl Code {
             Self::UnknownContent => "unknown_content",
             Self::UnknownEvent => "unknown_event",
             Self::UnknownTenant => "unknown_tenant",
+            Self::UnsupportedMediaType => "unsupported_media_type",
         }
     }
 }

@@ -3,11 +3,11 @@
 
 use super::{Command, Evidence, Lie, Statement};
 use crate::command::Reply;
-use crate::events::{EventRecord, Level, RecordedVote};
+use crate::events::{EventRecord, RecordedVote};
 use crate::fact::Fact;
 use crate::ids::EpochId;
 use crate::ledger::{StoredNodes, keys};
-use crate::mirrors::{MAX_VOTES_PER_CLOUD, take_strays, touch};
+use crate::mirrors::{MAX_VOTES_PER_CLOUD, touch};
 use crate::records::Broken;
 use crate::rejection::Rejection;
 use crate::state::Tx;
@@ -63,10 +63,7 @@ pub(crate) fn convict(tx: &mut Tx<'_>, evidence: Evidence) -> Result<(), Broken>
     tx.state.hot.evidence.push(id);
     tx.facts.push(Fact::Convicted { cloud: evidence.cloud.clone(), evidence: id });
     for epoch in evidence.epochs() {
-        let at = (evidence.cloud.clone(), epoch);
-        if tx.state.hot.frozen.insert(at.clone()) {
-            take_strays(tx, &at)?;
-        }
+        tx.state.hot.frozen.insert((evidence.cloud.clone(), epoch));
     }
     if let Lie::DoubleVote(first, second) | Lie::ForkAtIndex(first, second) = &evidence.lie {
         take_branch_vote(tx, first)?;
@@ -76,11 +73,6 @@ pub(crate) fn convict(tx: &mut Tx<'_>, evidence: Evidence) -> Result<(), Broken>
         let logs: Vec<_> = tx.state.hot.logs.iter().map(|(at, log)| (at.clone(), log.size())).collect();
         for (at, size) in logs.into_iter().filter(|(at, _)| at.0 == evidence.cloud) {
             touch(tx, &at, 0, size)?;
-        }
-        let tenants: Vec<_> = tx.state.tenants.keys().cloned().collect();
-        for tenant in tenants {
-            let listed = tx.state.events(tx.records, &tenant, 0, usize::MAX)?;
-            tx.touched.extend(listed.into_iter().filter(|(_, r)| r.level < Level::Final).map(|(_, r)| r.tag));
         }
     }
     Ok(())
@@ -93,11 +85,8 @@ fn take_branch_vote(tx: &mut Tx<'_>, statement: &Statement) -> Result<(), Broken
     let body = &statement.note.body;
     let (cloud, epoch) = (&body.origin.cloud, &body.origin.epoch);
     let nodes = StoredNodes { records: tx.records, cloud, epoch };
-    let log = tx.state.hot.logs.get(&(cloud.clone(), *epoch));
-    if let Some(log) = log.filter(|log| body.size <= log.size()) {
-        if nodes.root(&log.frontier, body.size)? == body.root {
-            return Ok(());
-        }
+    if nodes.leaf(statement.index)?.as_ref() == Some(&statement.leaf) {
+        return Ok(());
     }
     let mut record = tx.record(&vote.tag)?.unwrap_or_else(|| EventRecord::new(vote.tag));
     let found = RecordedVote {

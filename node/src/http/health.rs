@@ -1,0 +1,116 @@
+//! Liveness, readiness and a short health line. They need no token and tell no secrets.
+
+use super::Context;
+use super::error::Problem;
+use super::status::role;
+use axum::Json;
+use axum::extract::{RawQuery, State};
+use axum::http::StatusCode;
+use serde::Serialize;
+use std::sync::Arc;
+use tercet_core::ids::{CloudId, NodeId};
+use utoipa::ToSchema;
+
+#[derive(Debug, Serialize, ToSchema)]
+pub struct LiveView {
+    status: &'static str,
+}
+
+/// This process answers.
+#[utoipa::path(get, path = "/livez", tag = "health", security(()), responses((status = 200, body = LiveView)))]
+pub async fn livez() -> Json<LiveView> {
+    Json(LiveView { status: "ok" })
+}
+
+#[derive(Debug, Serialize, ToSchema)]
+pub struct ReadyView {
+    ready: bool,
+    /// With `?verbose`, or if this node is not ready.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    checks: Vec<CheckView>,
+}
+
+#[derive(Debug, Serialize, ToSchema)]
+pub struct CheckView {
+    name: &'static str,
+    ok: bool,
+    detail: String,
+}
+
+/// Whether this node can take submissions now.
+#[utoipa::path(
+    get, path = "/readyz", tag = "health", security(()),
+    params(("verbose" = Option<bool>, Query, description = "list the checks")),
+    responses((status = 200, body = ReadyView), (status = 503, body = ReadyView)),
+)]
+pub async fn readyz(
+    State(context): State<Arc<Context>>,
+    RawQuery(query): RawQuery,
+) -> Result<(StatusCode, Json<ReadyView>), Problem> {
+    let verbose = query.is_some_and(|query| query.split('&').any(|pair| pair.split('=').next() == Some("verbose")));
+    let checks = checks(&context)?;
+    let ready = checks.iter().all(|check| check.ok);
+    let status = if ready { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE };
+    let checks = if verbose || !ready { checks } else { Vec::new() };
+    Ok((status, Json(ReadyView { ready, checks })))
+}
+
+fn checks(context: &Context) -> Result<Vec<CheckView>, Problem> {
+    let replica = &context.api.replica;
+    let leader = replica.leadership().borrow().leader.clone();
+    let (open, recovering) = replica.read(|view| {
+        let open = view.state.head(&context.cloud).is_some_and(|head| head.size > 0);
+        Ok((open, view.state.is_recovering()))
+    })?;
+    let queued = context.submits.queued();
+    let leader_detail = match &leader {
+        Some(leader) => format!("{leader} leads"),
+        None => "no leader: a majority of this cloud's nodes is needed".to_owned(),
+    };
+    let epoch_detail = match (open, recovering) {
+        (_, true) => "this cloud waits for the closing statements of all others",
+        (false, _) => "this cloud's log is not open yet",
+        (true, false) => "open",
+    };
+    let queue_ok = queued < super::submits::MAX_QUEUED;
+    Ok(vec![
+        CheckView { name: "leader", ok: leader.is_some(), detail: leader_detail },
+        CheckView { name: "epoch", ok: open && !recovering, detail: epoch_detail.to_owned() },
+        CheckView { name: "queue", ok: queue_ok, detail: format!("{queued} submissions wait") },
+    ])
+}
+
+#[derive(Debug, Serialize, ToSchema)]
+pub struct HealthView {
+    /// `ok`, or `degraded` while this node is not ready.
+    status: &'static str,
+    /// How full the queue of submissions is, 0 to 1.
+    load: f64,
+    /// Mean time from proposal to apply, recently; 0 before the first.
+    latency_ms: f64,
+    #[schema(value_type = String)]
+    cloud: CloudId,
+    #[schema(value_type = String)]
+    node: NodeId,
+    role: &'static str,
+    /// This cloud's current epoch.
+    epoch: Option<String>,
+}
+
+/// One line about this node.
+#[utoipa::path(get, path = "/health", tag = "health", security(()), responses((status = 200, body = HealthView)))]
+pub async fn health(State(context): State<Arc<Context>>) -> Result<Json<HealthView>, Problem> {
+    let ready = checks(&context)?.iter().all(|check| check.ok);
+    let replica = &context.api.replica;
+    let epoch = replica.read(|view| Ok(view.state.head(&context.cloud).map(|head| head.epoch.to_string())))?;
+    let is_leader = replica.leadership().borrow().is_leader;
+    Ok(Json(HealthView {
+        status: if ready { "ok" } else { "degraded" },
+        load: context.submits.load(),
+        latency_ms: context.submits.latency_ms(),
+        cloud: context.cloud.clone(),
+        node: context.api.node.clone(),
+        role: role(is_leader),
+        epoch,
+    }))
+}
