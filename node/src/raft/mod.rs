@@ -1,11 +1,35 @@
 //! Raft inside one cloud, on openraft. Everything of openraft stays in this folder: the rest of
 //! the node knows a [`Replica`], which proposes commands, reads applied state and tells who leads.
+//!
+//! A command's way: `propose.rs` stamps it, `log_store.rs` makes it durable, `network.rs` brings it
+//! to the other members, `apply.rs` applies it, and `flush.rs` moves what it changed to the engine.
 
-use crate::env::Env;
+mod apply;
+mod boot;
+mod flush;
+mod log_store;
+mod machine;
+mod network;
+mod propose;
+mod serve;
+mod snapshot;
+#[cfg(test)]
+mod tests;
+mod types;
+
+use crate::env::{Entropy, Env};
 use crate::peer::{Handler, Method, PeerClient};
 use crate::storage::Engine;
+use crate::storage::wal::{Log, MemoryLog, Wal};
+use anyhow::Context;
+use apply::Store;
+use openraft::ReadPolicy;
+use openraft::ServerState;
+use openraft::async_runtime::WatchReceiver;
+use openraft::errors::{LinearizableReadError, RaftError};
 use std::path::PathBuf;
-use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::time::Duration;
 use tercet_core::command::{Command, Reply};
 use tercet_core::fact::Fact;
@@ -14,7 +38,9 @@ use tercet_core::ids::{CloudId, NodeId, RequestId};
 use tercet_core::records::{Broken, Records};
 use tercet_core::rejection::Rejection;
 use tercet_core::state::State;
-use tokio::sync::{broadcast, watch};
+use tokio::sync::{broadcast, mpsc, watch};
+use tokio::task::JoinSet;
+use types::Raft;
 
 /// Where and how this replica runs.
 pub struct ReplicaConfig {
@@ -75,67 +101,281 @@ pub struct View<'a> {
     pub applied: u64,
 }
 
+/// How often idle snapshot readers are looked for.
+const SWEEP: Duration = Duration::from_secs(1);
+
+/// What the replica's tasks share.
+struct Shared {
+    id: u64,
+    members: Vec<NodeId>,
+    heartbeat: Duration,
+    election_min: Duration,
+    election_max: Duration,
+    store: Arc<Store>,
+    raft: OnceLock<Raft>,
+    peers: PeerClient,
+    entropy: Arc<dyn Entropy>,
+    sessions: Arc<snapshot::Sessions>,
+    /// Where fetched snapshots are kept aside.
+    spool_dir: Option<PathBuf>,
+    incoming: Mutex<Option<serve::Incoming>>,
+    may_vote: AtomicBool,
+    leadership: watch::Sender<Leadership>,
+}
+
+impl Shared {
+    fn others(&self) -> impl Iterator<Item = &NodeId> {
+        (1..).zip(&self.members).filter(|(id, _)| *id != self.id).map(|(_, member)| member)
+    }
+}
+
+struct Inner {
+    shared: Arc<Shared>,
+    peers: PeerClient,
+    heartbeat: Duration,
+    election_max: Duration,
+    limits: propose::Limits,
+    proposals: mpsc::Sender<propose::Pending>,
+    stopping: AtomicBool,
+    /// Ended when the last handle goes, or by `stop`.
+    tasks: Mutex<JoinSet<()>>,
+}
+
+/// One replica of its cloud's state. Clones are handles to the same one.
 #[derive(Clone)]
-pub struct Replica {}
+pub struct Replica {
+    inner: Arc<Inner>,
+}
 
 impl Replica {
     /// Opens the log and the state, joins the group, and returns before there is a leader.
-    pub async fn start(_config: ReplicaConfig, _env: Env, _peers: PeerClient) -> anyhow::Result<Self> {
-        unimplemented!()
+    pub async fn start(config: ReplicaConfig, env: Env, peers: PeerClient) -> anyhow::Result<Self> {
+        let log: Arc<dyn Log> = match config.log_dir.clone() {
+            None => Arc::new(MemoryLog::default()),
+            Some(dir) => {
+                let open = tokio::task::spawn_blocking(move || {
+                    let dir = dir.join("wal");
+                    Wal::open(&dir).with_context(|| format!("opening the Raft log in {}", dir.display()))
+                });
+                Arc::new(open.await.context("opening the Raft log")??)
+            }
+        };
+        Self::start_on(config, log, env, peers).await
+    }
+
+    /// The same with a given log: a simulated disk that outlives its node.
+    pub async fn start_on(config: ReplicaConfig, log: Arc<dyn Log>, env: Env, peers: PeerClient) -> anyhow::Result<Self> {
+        let place = config.members.iter().position(|member| *member == config.node);
+        let place = place.with_context(|| format!("node {} is not among the members of its cloud", config.node))?;
+        let alone = config.members.len() == 1;
+        if let Some(dir) = &config.log_dir {
+            snapshot::Spool::remove_leftovers(dir).with_context(|| format!("cleaning {}", dir.display()))?;
+        }
+        let (genesis, cloud, region, engine) = (config.genesis, config.cloud, config.region, config.engine);
+        let blocks = engine.blocks();
+        let open = move || -> anyhow::Result<(Store, boot::Plan)> {
+            let store = Store::open(genesis, cloud, region, engine, log).context("reading the applied state")?;
+            let plan = boot::plan(&store, &*store.log, alone)?;
+            Ok((store, plan))
+        };
+        let (store, plan) = match blocks {
+            true => tokio::task::spawn_blocking(open).await.context("opening the store")??,
+            false => open()?,
+        };
+        let shared = Arc::new(Shared {
+            id: place as u64 + 1,
+            members: config.members,
+            heartbeat: config.heartbeat,
+            election_min: config.election_min,
+            election_max: config.election_max,
+            store: Arc::new(store),
+            raft: OnceLock::new(),
+            peers: peers.clone(),
+            entropy: env.entropy,
+            sessions: Arc::default(),
+            spool_dir: config.log_dir,
+            incoming: Mutex::default(),
+            may_vote: AtomicBool::new(true),
+            leadership: watch::Sender::new(Leadership { term: 0, leader: None, is_leader: false }),
+        });
+        boot::config(&shared)?;
+        let (proposals, queue) = propose::queue();
+        let mut tasks = JoinSet::new();
+        tasks.spawn(flush::run(shared.store.clone()));
+        tasks.spawn(sweep(shared.clone()));
+        // Only a replica that has to ask others first starts in the background: they may have to
+        // ask this one, which it can answer once its methods are registered.
+        if alone || (plan.needs_state.is_none() && !plan.empty_log) {
+            let raft = boot::run(&shared, plan).await?;
+            tasks.spawn(operate(shared.clone(), raft, queue));
+        } else {
+            let shared = shared.clone();
+            tasks.spawn(async move {
+                match boot::run(&shared, plan).await {
+                    Ok(raft) => operate(shared, raft, queue).await,
+                    Err(error) => shared.store.fail(format!("{error:#}")),
+                }
+            });
+        }
+        let inner = Inner {
+            peers,
+            heartbeat: shared.heartbeat,
+            election_max: shared.election_max,
+            shared,
+            limits: propose::Limits::new(),
+            proposals,
+            stopping: AtomicBool::new(false),
+            tasks: Mutex::new(tasks),
+        };
+        Ok(Self { inner: Arc::new(inner) })
     }
 
     /// The peer methods this replica answers: register them with the peer server.
     pub fn methods(&self) -> Vec<(Method, Handler)> {
-        unimplemented!()
+        serve::methods(self)
     }
 
     /// Proposes on this node, which must lead. Waits for commit and apply.
-    pub async fn propose(&self, _request_id: Option<RequestId>, _command: Command) -> Result<Committed, ProposeError> {
-        unimplemented!()
+    pub async fn propose(&self, request_id: Option<RequestId>, command: Command) -> Result<Committed, ProposeError> {
+        self.propose_here(request_id, command).await
     }
 
     /// Proposes here or, if another node leads, through it.
-    pub async fn propose_anywhere(&self, _request_id: Option<RequestId>, _command: Command) -> Result<Committed, ProposeError> {
-        unimplemented!()
+    pub async fn propose_anywhere(&self, request_id: Option<RequestId>, command: Command) -> Result<Committed, ProposeError> {
+        self.propose_there(request_id, command).await
     }
 
     /// Reads local applied state, possibly old. Keep `f` short: it holds up applying.
-    pub fn read<R>(&self, _f: impl FnOnce(View<'_>) -> Result<R, Broken>) -> Result<R, Broken> {
-        unimplemented!()
+    pub fn read<R>(&self, f: impl FnOnce(View<'_>) -> Result<R, Broken>) -> Result<R, Broken> {
+        let store = &self.inner.shared.store;
+        let machine = store.read();
+        machine.check()?;
+        let result = f(View { state: &machine.state, records: &machine.overlay, applied: machine.applied_index() });
+        // Whoever cannot read its own records must not go on signing and serving.
+        result.inspect_err(|broken| store.fail(format!("applied state cannot be read: {broken}")))
     }
 
     /// ReadIndex: once it returns, `read` sees everything committed before the call. Only on a leader.
     pub async fn linearize(&self) -> Result<u64, ProposeError> {
-        unimplemented!()
+        self.check_running()?;
+        let raft = self.inner.shared.raft.get().ok_or(ProposeError::NoLeader)?;
+        let read = raft.ensure_linearizable(ReadPolicy::ReadIndex);
+        match tokio::time::timeout(self.inner.election_max, read).await {
+            Ok(Ok(position)) => Ok(position.index()),
+            Ok(Err(RaftError::APIError(LinearizableReadError::ForwardToLeader(forward)))) => {
+                Err(propose::not_leader(forward.leader_node))
+            }
+            Ok(Err(RaftError::Fatal(_))) => Err(ProposeError::Stopped),
+            Ok(Err(_)) | Err(_) => Err(ProposeError::NoLeader),
+        }
+    }
+
+    /// Waits until this node has applied again what it may have shown before a restart.
+    pub async fn recovered(&self) {
+        let shared = &self.inner.shared;
+        // A leader that is known has told this node where the log stands.
+        let mut leadership = self.leadership();
+        let _ = leadership.wait_for(|now| now.leader.is_some()).await;
+        if let Some(raft) = shared.raft.get() {
+            // It ends early only if Raft stops, which `failed` reports.
+            let _ = raft.wait_for_recovery(None).await;
+        }
     }
 
     /// The applied log index; changes wake the receiver.
     pub fn applied(&self) -> watch::Receiver<u64> {
-        unimplemented!()
+        self.inner.shared.store.applied.subscribe()
     }
 
     pub fn leadership(&self) -> watch::Receiver<Leadership> {
-        unimplemented!()
+        self.inner.shared.leadership.subscribe()
     }
 
     /// Facts from now on, bounded (a slow receiver gets `Lagged`).
     pub fn facts(&self) -> broadcast::Receiver<Arc<FactBatch>> {
-        unimplemented!()
+        self.inner.shared.store.facts.subscribe()
     }
 
     /// Facts of recent entries with index > `after`, oldest first, as long as the bounded memory
     /// still holds all of them; `None` if it does not.
-    pub fn recent_facts(&self, _after: u64) -> Option<Vec<Arc<FactBatch>>> {
-        unimplemented!()
+    pub fn recent_facts(&self, after: u64) -> Option<Vec<Arc<FactBatch>>> {
+        self.inner.shared.store.recent_facts(after)
     }
 
     /// Resolves with the reason when the replica cannot go on (a fatal Raft or storage error).
     pub async fn failed(&self) -> String {
-        unimplemented!()
+        let mut failed = self.inner.shared.store.failed.subscribe();
+        let reason = failed.wait_for(Option::is_some).await;
+        reason.ok().and_then(|reason| reason.clone()).unwrap_or_else(|| "the replica is gone".into())
     }
 
     /// Flushes applied state and stops. Idempotent.
     pub async fn stop(&self) {
-        unimplemented!()
+        let shared = &self.inner.shared;
+        if self.inner.stopping.swap(true, Ordering::SeqCst) {
+            return;
+        }
+        if let Some(raft) = shared.raft.get() {
+            // A task that panicked was reported by `failed`.
+            let _ = raft.shutdown().await;
+        }
+        shared.sessions.sweep(true);
+        shared.store.flush.flush_now(&shared.store).await;
+        let mut tasks = std::mem::take(&mut *self.inner.tasks.lock().unwrap_or_else(PoisonError::into_inner));
+        tasks.shutdown().await;
+        let resigned = Leadership { leader: None, is_leader: false, ..shared.leadership.borrow().clone() };
+        shared.leadership.send_replace(resigned);
+    }
+
+    fn check_running(&self) -> Result<(), ProposeError> {
+        let failed = self.inner.shared.store.failed.borrow().is_some();
+        if failed || self.inner.stopping.load(Ordering::SeqCst) { Err(ProposeError::Stopped) } else { Ok(()) }
+    }
+}
+
+/// Everything that runs beside Raft.
+async fn operate(shared: Arc<Shared>, raft: Raft, queue: mpsc::Receiver<propose::Pending>) {
+    // Only this task sets it.
+    let _ = shared.raft.set(raft.clone());
+    let leadership = shared.leadership.subscribe();
+    tokio::join!(
+        boot::watch_rejoin(shared.clone(), raft.clone()),
+        propose::run(raft.clone(), shared.store.clone(), leadership, queue),
+        watch_raft(shared, raft),
+    );
+}
+
+/// Publishes who leads, and ends the replica when Raft has ended.
+async fn watch_raft(shared: Arc<Shared>, raft: Raft) {
+    let mut metrics = raft.metrics();
+    loop {
+        {
+            let now = metrics.borrow_watched();
+            let leader = now.current_leader.and_then(|id| shared.members.get(id.checked_sub(1)? as usize)).cloned();
+            let is_leader = now.state == ServerState::Leader;
+            let leadership = Leadership { term: now.current_term, leader, is_leader };
+            shared.leadership.send_if_modified(|known| {
+                let news = *known != leadership;
+                if news {
+                    tracing::info!(term = leadership.term, leader = ?leadership.leader, "leadership");
+                }
+                *known = leadership;
+                news
+            });
+            if let Err(fatal) = &now.running_state {
+                return shared.store.fail(format!("Raft ended: {fatal}"));
+            }
+        }
+        if metrics.changed().await.is_err() {
+            return shared.store.fail("Raft ended");
+        }
+    }
+}
+
+async fn sweep(shared: Arc<Shared>) {
+    let mut every = tokio::time::interval(SWEEP);
+    loop {
+        every.tick().await;
+        shared.sessions.sweep(shared.store.flush.under_pressure());
     }
 }

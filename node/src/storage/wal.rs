@@ -58,6 +58,8 @@ pub struct LogState {
     pub last: Option<Position>,
     pub committed: Option<Position>,
     pub purged: Option<Position>,
+    /// A position that the log's owner wants to remember.
+    pub mark: Option<Position>,
 }
 
 pub type Record = (Position, Bytes);
@@ -100,6 +102,7 @@ pub trait Log: Send + Sync + 'static {
     /// The entries are readable when this returns, and durable when `done` says so.
     fn append(&self, records: Vec<Record>, done: Done) -> io::Result<()>;
     fn save_vote(&self, vote: SavedVote, done: Done) -> io::Result<()>;
+    fn save_mark(&self, mark: Option<Position>, done: Done) -> io::Result<()>;
     /// Remembers what is known to be committed; durable with whatever is synced next.
     fn save_committed(&self, position: Position) -> io::Result<()>;
     fn truncate_after(&self, last: Option<Position>) -> io::Result<()>;
@@ -123,7 +126,7 @@ impl raft_log::Types for LogTypes {
     type LogPayload = Payload;
     type Vote = SavedVote;
     type Callback = Done;
-    type UserData = u64;
+    type UserData = Position;
 
     fn log_index(position: &Position) -> u64 {
         position.index
@@ -286,6 +289,7 @@ impl Log for Wal {
             last: state.last().copied(),
             committed: state.committed().copied(),
             purged: state.purged().copied(),
+            mark: state.user_data,
         }
     }
 
@@ -311,6 +315,12 @@ impl Log for Wal {
     fn save_vote(&self, vote: SavedVote, done: Done) -> io::Result<()> {
         let mut log = self.write();
         log.save_vote(vote)?;
+        log.flush(true, Some(done))
+    }
+
+    fn save_mark(&self, mark: Option<Position>, done: Done) -> io::Result<()> {
+        let mut log = self.write();
+        log.save_user_data(mark)?;
         log.flush(true, Some(done))
     }
 
@@ -481,6 +491,12 @@ impl Log for MemoryLog {
 
     fn save_vote(&self, vote: SavedVote, done: Done) -> io::Result<()> {
         self.lock().state.vote = Some(vote);
+        done.tell(Ok(()));
+        Ok(())
+    }
+
+    fn save_mark(&self, mark: Option<Position>, done: Done) -> io::Result<()> {
+        self.lock().state.mark = mark;
         done.tell(Ok(()));
         Ok(())
     }

@@ -48,6 +48,7 @@ fn entries_vote_and_committed_pointer_survive_reopening() {
         append(&*log, (0..5).map(|index| record(1, index)).collect());
         vote(&*log, 3);
         log.save_committed(position(1, 2)).unwrap();
+        log.save_mark(Some(position(9, 9)), Done::new(|result| result.unwrap())).unwrap();
         append(&*log, vec![record(3, 5)]);
         assert_eq!(*log.durable().borrow(), 6);
         drop(log);
@@ -55,6 +56,7 @@ fn entries_vote_and_committed_pointer_survive_reopening() {
         let state = log.state();
         assert_eq!(state.last, Some(position(3, 5)));
         assert_eq!(state.committed, Some(position(1, 2)));
+        assert_eq!(state.mark, Some(position(9, 9)));
         assert_eq!(state.vote, Some(SavedVote { term: 3, node: 2, committed: false }));
         assert_eq!(log.read(1, 9, usize::MAX).unwrap().len(), 5);
         assert_eq!(log.read(4, 5, usize::MAX).unwrap(), [record(1, 4)]);

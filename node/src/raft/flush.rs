@@ -1,0 +1,185 @@
+//! Moving applied changes from memory into the engine, in the background: last values, the hot
+//! rows and the applied index, as one generation. An idle node writes nothing.
+//!
+//! A flush never runs ahead of the log: an entry is on disk there before its effect is here. And
+//! it stands still while a snapshot streams out, which makes the engine a consistent picture.
+
+use super::apply::Store;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+use tercet_core::records::{Broken, Row};
+use tokio::sync::{Notify, OwnedRwLockReadGuard, OwnedRwLockWriteGuard, RwLock, watch};
+use tokio::time::Instant;
+
+/// How long a change stays in memory at most, if the disk keeps up.
+const FLUSH_AFTER: Duration = Duration::from_millis(500);
+/// Changed bytes that start a flush at once.
+const FLUSH_BYTES: usize = 4 << 20;
+/// Changed bytes beyond which applying waits, and snapshot streams are broken off.
+const MAX_UNFLUSHED_BYTES: usize = 128 << 20;
+/// How often a flush looks whether the streams that hold it are gone.
+const HELD_POLL: Duration = Duration::from_millis(20);
+
+/// Keeps the engine as it is. Readers of a snapshot share it.
+pub type Hold = OwnedRwLockReadGuard<()>;
+
+pub struct FlushControl {
+    /// Applied up to here is in the engine.
+    pub flushed: watch::Sender<u64>,
+    /// Since when something waits, and how many bytes.
+    pending: watch::Sender<Option<(Instant, usize)>>,
+    forced: AtomicBool,
+    wake: Notify,
+    hold: Arc<RwLock<()>>,
+    /// Set while memory runs out: holders let go.
+    pressure: AtomicBool,
+}
+
+impl FlushControl {
+    pub fn new(flushed: u64) -> Self {
+        Self {
+            flushed: watch::Sender::new(flushed),
+            pending: watch::Sender::new(None),
+            forced: AtomicBool::new(false),
+            wake: Notify::new(),
+            hold: Arc::default(),
+            pressure: AtomicBool::new(false),
+        }
+    }
+
+    pub fn changed(&self, since: Instant, bytes: usize) {
+        self.pending.send_replace(Some((since, bytes)));
+    }
+
+    /// Waits for a flush under way, then keeps the next one from starting.
+    pub async fn hold(&self) -> Hold {
+        self.hold.clone().read_owned().await
+    }
+
+    /// Keeps everybody from the engine.
+    pub async fn exclude(&self) -> OwnedRwLockWriteGuard<()> {
+        loop {
+            if let Ok(guard) = self.hold.clone().try_write_owned() {
+                return guard;
+            }
+            // Waiting in line would hold up further readers, and with them applying.
+            tokio::time::sleep(HELD_POLL).await;
+        }
+    }
+
+    /// Whether holders should let go: memory runs out.
+    pub fn under_pressure(&self) -> bool {
+        self.pressure.load(Ordering::Relaxed)
+    }
+
+    /// Flushes everything applied up to now, and waits for it. Returns early if the replica failed.
+    pub async fn flush_now(&self, store: &Store) {
+        let target = store.read().applied_index();
+        let mut flushed = self.flushed.subscribe();
+        let mut failed = store.failed.subscribe();
+        self.forced.store(true, Ordering::Relaxed);
+        self.wake.notify_one();
+        tokio::select! {
+            _ = flushed.wait_for(|index| *index >= target) => {}
+            _ = failed.wait_for(Option::is_some) => {}
+        }
+    }
+
+    /// Bounds what is in memory only.
+    pub async fn wait_for_room(&self, store: &Store) {
+        if store.read().overlay.active_bytes() < MAX_UNFLUSHED_BYTES {
+            return;
+        }
+        tracing::warn!("applying waits: {MAX_UNFLUSHED_BYTES} bytes wait for a flush");
+        self.pressure.store(true, Ordering::Relaxed);
+        self.flush_now(store).await;
+        self.pressure.store(false, Ordering::Relaxed);
+    }
+
+    /// Waits until a flush is due.
+    async fn due(&self) {
+        let mut pending = self.pending.subscribe();
+        loop {
+            if self.forced.swap(false, Ordering::Relaxed) {
+                return;
+            }
+            let now = *pending.borrow_and_update();
+            let deadline = match now {
+                Some((_, bytes)) if bytes >= FLUSH_BYTES => return,
+                Some((since, _)) => since + FLUSH_AFTER,
+                None => {
+                    tokio::select! {
+                        _ = pending.changed() => {}
+                        _ = self.wake.notified() => {}
+                    }
+                    continue;
+                }
+            };
+            tokio::select! {
+                _ = tokio::time::sleep_until(deadline) => return,
+                _ = pending.changed() => {}
+                _ = self.wake.notified() => {}
+            }
+        }
+    }
+}
+
+/// Flushes whenever it is due, until the replica fails or stops.
+pub async fn run(store: Arc<Store>) {
+    loop {
+        store.flush.due().await;
+        if let Err(broken) = once(&store).await {
+            store.fail(format!("applied state cannot be written: {broken}"));
+            return;
+        }
+    }
+}
+
+/// One flush of everything applied so far.
+pub async fn once(store: &Arc<Store>) -> Result<(), Broken> {
+    let _exclusive = store.flush.exclude().await;
+    let (rows, stored) = {
+        let mut machine = store.write();
+        machine.check()?;
+        store.flush.pending.send_replace(None);
+        if machine.dirty_since.take().is_none() {
+            let flushed = machine.applied_index();
+            drop(machine);
+            store.flush.flushed.send_replace(flushed);
+            return Ok(());
+        }
+        let frozen = machine.overlay.freeze();
+        let stored = machine.stored();
+        let mut rows: Vec<Row> = frozen.iter().map(|(key, value)| (key.clone(), value.clone())).collect();
+        rows.extend(machine.state.hot_rows());
+        rows.push(stored.row());
+        (rows, stored)
+    };
+    let index = stored.applied.as_ref().map_or(0, |id| id.index);
+    // The log outlives this task, so an error means that it is gone with everything else.
+    let _ = store.log.durable().wait_for(|next| *next > index).await;
+    write(store, rows).await?;
+    store.set_stored(stored);
+    store.write().overlay.thaw();
+    store.flush.flushed.send_replace(index);
+    Ok(())
+}
+
+/// Writes rows as one generation, off the async workers if the engine may wait for a disk.
+pub async fn write(store: &Arc<Store>, rows: Vec<Row>) -> Result<(), Broken> {
+    blocking(store, move |store| store.engine.write(rows)).await
+}
+
+/// Runs engine work off the async workers if the engine may wait for a disk.
+pub async fn blocking<T: Send + 'static>(
+    store: &Arc<Store>,
+    work: impl FnOnce(&Store) -> Result<T, Broken> + Send + 'static,
+) -> Result<T, Broken> {
+    if !store.engine.blocks() {
+        return work(store);
+    }
+    let store = store.clone();
+    let done = tokio::task::spawn_blocking(move || work(&store)).await;
+    done.map_err(|error| Broken(format!("the storage engine panicked: {error}")))?
+}

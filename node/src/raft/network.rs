@@ -1,0 +1,173 @@
+//! Raft's calls to the other members. Every call has a deadline, since a peer connection by itself
+//! waits for ever; nothing is retried here, Raft decides that.
+
+use super::snapshot::{self, Sessions, SnapshotData};
+use super::types::{TypeConfig, Vote};
+use crate::peer::{Method, PeerClient};
+use futures::future::BoxFuture;
+use futures::stream::BoxStream;
+use futures::{FutureExt, Stream, StreamExt, future};
+use openraft::alias::SnapshotOf;
+use openraft::errors::{NetworkError, RPCError, ReplicationClosed, StreamingError, Unreachable};
+use openraft::network::RPCOption;
+use openraft::raft::{
+    AppendEntriesRequest, AppendEntriesResponse, SnapshotResponse, StreamAppendResult, TransferLeaderRequest,
+    TransferLeaderResponse, VoteRequest, VoteResponse,
+};
+use openraft::{RaftNetworkFactory, RaftNetworkV2};
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+use std::future::Future;
+use std::io;
+use std::sync::Arc;
+use std::time::Duration;
+use tercet_core::codec;
+use tercet_core::ids::NodeId;
+
+/// Messages with entries to one follower that wait for their answer.
+const PIPELINE_REQUESTS: usize = 32;
+/// How long a follower may take to make entries durable.
+const APPEND_TIMEOUT: Duration = Duration::from_secs(5);
+/// How long an answer to a call without entries may take, at least.
+const MIN_CALL_TIMEOUT: Duration = Duration::from_millis(500);
+
+/// Calls one method of a peer.
+pub async fn call<Q: Serialize, A: DeserializeOwned>(
+    peers: &PeerClient,
+    to: &NodeId,
+    method: Method,
+    request: &Q,
+    timeout: Duration,
+) -> io::Result<A> {
+    let call = peers.call(to, method, codec::encode(request).into());
+    let late = || io::Error::new(io::ErrorKind::TimedOut, format!("{to} did not answer within {timeout:?}"));
+    let answer = tokio::time::timeout(timeout, call).await.map_err(|_| late())??;
+    codec::decode(&answer).map_err(|error| io::Error::new(io::ErrorKind::InvalidData, error))
+}
+
+pub struct Network {
+    pub peers: PeerClient,
+    pub sessions: Arc<Sessions>,
+}
+
+impl RaftNetworkFactory<TypeConfig> for Network {
+    type Network = Member;
+
+    async fn new_client(&mut self, _target: u64, node: &NodeId) -> Member {
+        Member { peers: self.peers.clone(), sessions: self.sessions.clone(), to: node.clone() }
+    }
+}
+
+/// One other member.
+#[derive(Clone)]
+pub struct Member {
+    peers: PeerClient,
+    sessions: Arc<Sessions>,
+    to: NodeId,
+}
+
+/// A peer that cannot be reached is left alone for a while; one that is late is asked again.
+fn rpc_error(error: io::Error) -> RPCError<TypeConfig> {
+    match error.kind() {
+        io::ErrorKind::TimedOut => NetworkError::new(&error).into(),
+        _ => Unreachable::new(&error).into(),
+    }
+}
+
+impl Member {
+    async fn call<Q: Serialize, A: DeserializeOwned>(
+        &self,
+        method: Method,
+        request: &Q,
+        timeout: Duration,
+    ) -> Result<A, RPCError<TypeConfig>> {
+        call(&self.peers, &self.to, method, request, timeout).await.map_err(rpc_error)
+    }
+}
+
+impl RaftNetworkV2<TypeConfig> for Member {
+    type SnapshotData = SnapshotData;
+
+    async fn append_entries(
+        &mut self,
+        request: AppendEntriesRequest<TypeConfig>,
+        option: RPCOption,
+    ) -> Result<AppendEntriesResponse<TypeConfig>, RPCError<TypeConfig>> {
+        let timeout = if request.entries.is_empty() { option.hard_ttl().max(MIN_CALL_TIMEOUT) } else { APPEND_TIMEOUT };
+        self.call(Method::RaftAppend, &request, timeout).await
+    }
+
+    /// Keeps several requests under way. Both ends of a peer connection keep their order, and the
+    /// answers are put back in order here.
+    fn stream_append<'s, S>(
+        &'s mut self,
+        input: S,
+        _option: RPCOption,
+    ) -> BoxFuture<'s, Result<BoxStream<'s, Result<StreamAppendResult<TypeConfig>, RPCError<TypeConfig>>>, RPCError<TypeConfig>>>
+    where
+        S: Stream<Item = AppendEntriesRequest<TypeConfig>> + Send + Unpin + 'static,
+    {
+        let member = self.clone();
+        let send = move |request: AppendEntriesRequest<TypeConfig>| {
+            let member = member.clone();
+            async move {
+                let previous = request.prev_log_id;
+                let last = request.entries.last().map(|entry| entry.log_id).or(previous);
+                let answer: AppendEntriesResponse<TypeConfig> =
+                    match member.call(Method::RaftAppend, &request, APPEND_TIMEOUT).await {
+                        Ok(answer) => answer,
+                        Err(error) => return (Err(error), false),
+                    };
+                let whole = !matches!(&answer, AppendEntriesResponse::PartialSuccess(upto) if *upto != last);
+                let result = answer.into_stream_result(previous, last);
+                let goes_on = whole && result.is_ok();
+                (Ok(result), goes_on)
+            }
+        };
+        // What follows a refusal was sent in vain: the stream ends with the refusal.
+        let until_refused = |goes_on: &mut bool, (result, next): (_, bool)| {
+            let result = std::mem::replace(goes_on, next).then_some(result);
+            future::ready(result)
+        };
+        let answers = input.map(send).buffered(PIPELINE_REQUESTS).scan(true, until_refused);
+        future::ready(Ok(answers.boxed())).boxed()
+    }
+
+    async fn vote(
+        &mut self,
+        request: VoteRequest<TypeConfig>,
+        option: RPCOption,
+    ) -> Result<VoteResponse<TypeConfig>, RPCError<TypeConfig>> {
+        self.call(Method::RaftVote, &request, option.hard_ttl().max(MIN_CALL_TIMEOUT)).await
+    }
+
+    async fn pre_vote(
+        &mut self,
+        request: VoteRequest<TypeConfig>,
+        option: RPCOption,
+    ) -> Result<VoteResponse<TypeConfig>, RPCError<TypeConfig>> {
+        self.call(Method::RaftPreVote, &request, option.hard_ttl().max(MIN_CALL_TIMEOUT)).await
+    }
+
+    async fn full_snapshot(
+        &mut self,
+        vote: Vote,
+        snapshot: SnapshotOf<TypeConfig, SnapshotData>,
+        cancel: impl Future<Output = ReplicationClosed> + Send + 'static,
+        option: RPCOption,
+    ) -> Result<SnapshotResponse<TypeConfig>, StreamingError<TypeConfig>> {
+        let send = snapshot::offer(&self.peers, &self.sessions, &self.to, vote, snapshot, option.hard_ttl());
+        tokio::select! {
+            sent = send => sent.map_err(|error| Unreachable::new(&error).into()),
+            closed = cancel => Err(closed.into()),
+        }
+    }
+
+    async fn transfer_leader(
+        &mut self,
+        request: TransferLeaderRequest<TypeConfig>,
+        option: RPCOption,
+    ) -> Result<TransferLeaderResponse<TypeConfig>, RPCError<TypeConfig>> {
+        self.call(Method::RaftTransferLeader, &request, option.hard_ttl().max(MIN_CALL_TIMEOUT)).await
+    }
+}

@@ -1,0 +1,290 @@
+//! Proposing: the leader stamps each command with its logged time and hands it to Raft, in order.
+//!
+//! The time starts at the last logged one and advances only with this leader's monotonic clock
+//! since it was elected. So it waits until everything logged before its election is applied.
+
+use super::apply::Store;
+use super::network::call;
+use super::types::{LeaderId, Proposal, Raft, TypeConfig};
+use super::{Committed, Leadership, ProposeError, Replica};
+use crate::peer::Method;
+use bytes::Bytes;
+use openraft::errors::{ClientWriteError, ForwardToLeader};
+use openraft::impls::ProgressResponder;
+use openraft::raft::ClientWriteResult;
+use serde::{Deserialize, Serialize};
+use std::sync::Arc;
+use std::time::Duration;
+use tercet_core::codec;
+use tercet_core::command::Command;
+use tercet_core::ids::{NodeId, RequestId};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, oneshot, watch};
+use tokio::time::Instant;
+
+/// Commands on this node that wait for their outcome.
+const MAX_IN_FLIGHT: usize = 4096;
+/// Their bytes, counted in units of this many.
+const BYTE_UNIT: usize = 1024;
+const MAX_IN_FLIGHT_UNITS: usize = 64 << 10;
+/// How long a command may take to be committed and applied.
+const PROPOSE_TIMEOUT: Duration = Duration::from_secs(10);
+/// How often a forwarded command follows a leader that moved.
+const MAX_FORWARDS: usize = 4;
+
+type Outcome = ClientWriteResult<TypeConfig>;
+
+/// A command on its way to the proposer.
+pub struct Pending {
+    body: Bytes,
+    answer: oneshot::Sender<Result<Sent, ProposeError>>,
+}
+
+/// The command is in Raft's hands: its outcome arrives here.
+struct Sent(tokio::sync::oneshot::Receiver<Outcome>);
+
+/// Bounds what waits.
+pub struct Limits {
+    commands: Arc<Semaphore>,
+    bytes: Arc<Semaphore>,
+}
+
+impl Limits {
+    pub fn new() -> Self {
+        Self { commands: Arc::new(Semaphore::new(MAX_IN_FLIGHT)), bytes: Arc::new(Semaphore::new(MAX_IN_FLIGHT_UNITS)) }
+    }
+
+    fn enter(&self, len: usize) -> Result<(OwnedSemaphorePermit, OwnedSemaphorePermit), ProposeError> {
+        let units = (len / BYTE_UNIT + 1).min(MAX_IN_FLIGHT_UNITS) as u32;
+        let command = self.commands.clone().try_acquire_owned().map_err(|_| ProposeError::Overloaded)?;
+        let bytes = self.bytes.clone().try_acquire_many_owned(units).map_err(|_| ProposeError::Overloaded)?;
+        Ok((command, bytes))
+    }
+}
+
+pub fn queue() -> (mpsc::Sender<Pending>, mpsc::Receiver<Pending>) {
+    mpsc::channel(MAX_IN_FLIGHT)
+}
+
+/// The clock of one leadership.
+struct Clock {
+    leader: LeaderId,
+    base: u64,
+    started: Instant,
+    last: u64,
+}
+
+impl Clock {
+    fn stamp(&mut self) -> u64 {
+        let elapsed = u64::try_from(self.started.elapsed().as_millis()).unwrap_or(u64::MAX);
+        self.last = self.base.saturating_add(elapsed).max(self.last);
+        self.last
+    }
+}
+
+/// Stamps commands and hands them to Raft, one after the other.
+pub async fn run(
+    raft: Raft,
+    store: Arc<Store>,
+    mut leadership: watch::Receiver<Leadership>,
+    mut queue: mpsc::Receiver<Pending>,
+) {
+    let mut clock: Option<Clock> = None;
+    while let Some(pending) = queue.recv().await {
+        if pending.answer.is_closed() {
+            continue;
+        }
+        let sent = match current_clock(&raft, &store, &mut leadership, &mut clock).await {
+            Ok(clock) => submit(&raft, clock, pending.body).await,
+            Err(error) => Err(error),
+        };
+        // Whoever asked may have gone; the command is then on its way all the same.
+        let _ = pending.answer.send(sent);
+    }
+}
+
+async fn submit(raft: &Raft, clock: &mut Clock, body: Bytes) -> Result<Sent, ProposeError> {
+    let (responder, outcome) = ProgressResponder::<TypeConfig, Outcome>::complete_only();
+    let proposal = Proposal { at: clock.stamp(), body };
+    let written = raft.write(proposal).with_leader(clock.leader).responder(responder).await;
+    written.map(|()| Sent(outcome)).map_err(|_| ProposeError::Stopped)
+}
+
+/// The clock of the current leadership; a new one starts where the log ends.
+async fn current_clock<'c>(
+    raft: &Raft,
+    store: &Store,
+    leadership: &mut watch::Receiver<Leadership>,
+    clock: &'c mut Option<Clock>,
+) -> Result<&'c mut Clock, ProposeError> {
+    let leader = raft.as_leader().map_err(forwarded)?.to_committed_leader_id();
+    if clock.as_ref().is_none_or(|clock| clock.leader != leader) {
+        let started = Instant::now();
+        let mut applied = store.applied.subscribe();
+        // The first entry of this leadership comes after everything logged before.
+        let base = loop {
+            applied.mark_unchanged();
+            {
+                let machine = store.read();
+                if machine.applied.is_some_and(|id| id.leader_id == leader) {
+                    break machine.state.now().0;
+                }
+            }
+            tokio::select! {
+                _ = applied.changed() => {}
+                _ = leadership.changed() => {
+                    raft.as_leader().map_err(forwarded)?;
+                }
+            }
+        };
+        *clock = Some(Clock { leader, base, started, last: base });
+    }
+    clock.as_mut().ok_or(ProposeError::Stopped)
+}
+
+pub fn not_leader(leader: Option<NodeId>) -> ProposeError {
+    match leader {
+        Some(leader) => ProposeError::NotLeader { leader: Some(leader) },
+        None => ProposeError::NoLeader,
+    }
+}
+
+fn forwarded(forward: ForwardToLeader<TypeConfig>) -> ProposeError {
+    not_leader(forward.leader_node)
+}
+
+/// A command forwarded to the leader.
+#[derive(Serialize, Deserialize)]
+pub struct Forwarded {
+    request_id: Option<RequestId>,
+    command: Command,
+}
+
+/// The leader's answer to it.
+#[derive(Serialize, Deserialize)]
+pub enum ForwardAnswer {
+    Committed(Committed),
+    NotLeader(Option<NodeId>),
+    NoLeader,
+    Overloaded,
+    OutcomeUnknown,
+    Stopped,
+}
+
+impl From<Result<Committed, ProposeError>> for ForwardAnswer {
+    fn from(result: Result<Committed, ProposeError>) -> Self {
+        match result {
+            Ok(committed) => Self::Committed(committed),
+            Err(ProposeError::NotLeader { leader }) => Self::NotLeader(leader),
+            Err(ProposeError::NoLeader) => Self::NoLeader,
+            Err(ProposeError::Overloaded) => Self::Overloaded,
+            Err(ProposeError::OutcomeUnknown) => Self::OutcomeUnknown,
+            Err(ProposeError::Stopped) => Self::Stopped,
+        }
+    }
+}
+
+impl From<ForwardAnswer> for Result<Committed, ProposeError> {
+    fn from(answer: ForwardAnswer) -> Self {
+        match answer {
+            ForwardAnswer::Committed(committed) => Ok(committed),
+            ForwardAnswer::NotLeader(leader) => Err(ProposeError::NotLeader { leader }),
+            ForwardAnswer::NoLeader => Err(ProposeError::NoLeader),
+            ForwardAnswer::Overloaded => Err(ProposeError::Overloaded),
+            ForwardAnswer::OutcomeUnknown => Err(ProposeError::OutcomeUnknown),
+            ForwardAnswer::Stopped => Err(ProposeError::Stopped),
+        }
+    }
+}
+
+/// Answers a forwarded command. It is not forwarded once more.
+pub async fn answer_forwarded(replica: &Replica, request: Bytes) -> Result<Bytes, String> {
+    let forwarded: Forwarded = codec::decode(&request).map_err(|error| error.to_string())?;
+    let result = replica.propose(forwarded.request_id, forwarded.command).await;
+    Ok(codec::encode(&ForwardAnswer::from(result)).into())
+}
+
+impl Replica {
+    pub(super) async fn propose_here(&self, request_id: Option<RequestId>, command: Command) -> Result<Committed, ProposeError> {
+        self.check_running()?;
+        let leadership = self.leadership().borrow().clone();
+        if !leadership.is_leader {
+            return Err(not_leader(leadership.leader));
+        }
+        let body = Proposal::encode_body(&request_id, &command);
+        let _room = self.inner.limits.enter(body.len())?;
+        let deadline = Instant::now() + PROPOSE_TIMEOUT;
+        let (answer, answered) = oneshot::channel();
+        let pending = Pending { body, answer };
+        self.inner.proposals.send(pending).await.map_err(|_| ProposeError::Stopped)?;
+        // Not handed to Raft in time: closing the answer keeps the proposer from doing so later,
+        // unless it does so at this very moment.
+        let sent = tokio::time::timeout_at(deadline, answered).await.map_err(|_| ProposeError::OutcomeUnknown)?;
+        let Sent(outcome) = sent.map_err(|_| ProposeError::Stopped)??;
+        let outcome = tokio::time::timeout_at(deadline, outcome).await.map_err(|_| ProposeError::OutcomeUnknown)?;
+        match outcome.map_err(|_| ProposeError::OutcomeUnknown)? {
+            Ok(written) => {
+                let reply = written.data.0.ok_or(ProposeError::OutcomeUnknown)?;
+                Ok(Committed { index: written.log_id.index, reply })
+            }
+            Err(ClientWriteError::ForwardToLeader(forward)) => Err(forwarded(forward)),
+            Err(ClientWriteError::PreconditionFailed(_)) => Err(not_leader(self.leadership().borrow().leader.clone())),
+            Err(_) => Err(ProposeError::OutcomeUnknown),
+        }
+    }
+
+    pub(super) async fn propose_there(&self, request_id: Option<RequestId>, command: Command) -> Result<Committed, ProposeError> {
+        let deadline = Instant::now() + PROPOSE_TIMEOUT;
+        let mut leadership = self.leadership();
+        // Where an earlier answer pointed.
+        let mut hint: Option<NodeId> = None;
+        let mut result = Err(ProposeError::NoLeader);
+        for _ in 0..MAX_FORWARDS {
+            self.check_running()?;
+            let elected = leadership.wait_for(|now| now.leader.is_some() || now.is_leader);
+            let Ok(Ok(now)) = tokio::time::timeout(self.inner.election_max, elected).await.map(|now| now.map(|now| now.clone()))
+            else {
+                return result;
+            };
+            result = match hint.take().or(now.leader) {
+                _ if now.is_leader => self.propose_here(request_id, command.clone()).await,
+                Some(leader) => self.forward(&leader, request_id, &command, deadline).await,
+                None => return result,
+            };
+            // These are certain to have changed nothing, so asking the next leader repeats nothing.
+            match &result {
+                Err(ProposeError::NotLeader { leader }) => hint.clone_from(leader),
+                Err(ProposeError::NoLeader) => {}
+                _ => return result,
+            }
+            // The new leader, or this node, may need a moment to know.
+            let _ = tokio::time::timeout(self.inner.heartbeat, leadership.changed()).await;
+            if Instant::now() >= deadline {
+                return result;
+            }
+        }
+        result
+    }
+
+    async fn forward(
+        &self,
+        leader: &NodeId,
+        request_id: Option<RequestId>,
+        command: &Command,
+        deadline: Instant,
+    ) -> Result<Committed, ProposeError> {
+        #[derive(Serialize)]
+        struct Borrowed<'a> {
+            request_id: Option<RequestId>,
+            command: &'a Command,
+        }
+        let timeout = deadline.saturating_duration_since(Instant::now());
+        let request = Borrowed { request_id, command };
+        match call::<_, ForwardAnswer>(&self.inner.peers, leader, Method::Propose, &request, timeout).await {
+            Ok(answer) => answer.into(),
+            Err(error) => {
+                tracing::debug!(%leader, %error, "forwarding a command failed");
+                Err(ProposeError::OutcomeUnknown)
+            }
+        }
+    }
+}
