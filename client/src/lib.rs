@@ -1,1 +1,23 @@
+//! The client library of Tercet: it finds the cluster ([`context`]), speaks to it safely
+//! ([`client`]), signs what a tenant wants ([`sign`]) and checks offline what the clouds promised
+//! ([`verify`]). The command line `tercet` is a thin face on it.
+//!
+//! It never trusts a certificate authority but the context's own, never sends the token to an
+//! address that the context does not name, and never reports success that no cloud confirmed.
 
+pub mod client;
+pub mod context;
+pub mod error;
+pub mod events;
+pub mod evidence;
+pub mod http;
+pub mod import;
+pub mod sign;
+pub mod status;
+pub mod tenants;
+pub mod verify;
+pub mod watch;
+
+pub use client::Client;
+pub use context::Context;
+pub use error::Error;
