@@ -104,7 +104,9 @@ impl Client {
             Some(name) => {
                 let known = || clouds.iter().map(|cloud| cloud.name.as_str()).collect::<Vec<_>>().join(", ");
                 let found = clouds.iter().position(|cloud| cloud.name == *name);
-                found.ok_or_else(|| Error::Invalid(format!("cloud {name} is not in the context; it names {}", known())))?
+                found.ok_or_else(|| {
+                    Error::Invalid(format!("cloud {name} is not in the context; it names {}", known()))
+                })?
             }
         };
         Ok(Self { transport, clouds, patience, born: Instant::now(), start })
@@ -170,7 +172,12 @@ impl Client {
 
     /// Asks the nodes of one cloud: the one that answered last first, then the others, and a
     /// leader where a node names one.
-    async fn visit(&self, cloud: &Cloud, call: &Call, deadline: Option<Instant>) -> Result<Answer, Result<Error, Miss>> {
+    async fn visit(
+        &self,
+        cloud: &Cloud,
+        call: &Call,
+        deadline: Option<Instant>,
+    ) -> Result<Answer, Result<Error, Miss>> {
         let count = cloud.nodes.len();
         let first = cloud.first.load(Ordering::Relaxed) % count;
         let mut queue: Vec<usize> = (0..count).rev().map(|step| (first + step) % count).collect();

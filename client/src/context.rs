@@ -29,7 +29,9 @@ pub enum ContextError {
     Invalid { path: PathBuf, why: String },
     #[error("{path} holds a secret and may be read by others (mode {mode:03o}); run: chmod 600 {path}")]
     LoosePermissions { path: PathBuf, mode: u32 },
-    #[error("there is no key for tenant {tenant} at {path}; create the tenant with `tercet tenant create {tenant}`, or pass --tenant-key")]
+    #[error(
+        "there is no key for tenant {tenant} at {path}; create the tenant with `tercet tenant create {tenant}`, or pass --tenant-key"
+    )]
     NoTenantKey { tenant: TenantId, path: PathBuf },
 }
 
@@ -293,7 +295,10 @@ url = "https://127.0.3.1:4001"
         for (bad, why) in [
             (format!("colour = 1\n{TEXT}"), "colour"),
             (TEXT.replace("https", "http"), "https"),
-            (TEXT.replace("[[clouds.nodes]]\nid = \"gcp-1\"\nurl = \"https://127.0.3.1:4001\"", "nodes = []"), "no nodes"),
+            (
+                TEXT.replace("[[clouds.nodes]]\nid = \"gcp-1\"\nurl = \"https://127.0.3.1:4001\"", "nodes = []"),
+                "no nodes",
+            ),
         ] {
             let path = write(folder.path(), "context.toml", &bad, 0o600);
             let error = Context::read(&path).unwrap_err().to_string();

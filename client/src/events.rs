@@ -40,6 +40,7 @@ pub struct Draft {
 
 #[derive(Debug, Clone)]
 pub enum Payload {
+    None,
     /// JSON as the user wrote it; both sides canonicalise it.
     Json(Box<RawValue>),
     /// Any other media type, byte for byte.
@@ -166,6 +167,7 @@ impl Draft {
     /// The JSON of the plain form.
     pub fn json(&self, signature: Option<TenantSignature>) -> Box<RawValue> {
         let (payload, payload_base64) = match &self.payload {
+            Payload::None => (None, None),
             Payload::Json(raw) => (Some(&**raw), None),
             Payload::Bytes(bytes) => (None, Some(base64::engine::general_purpose::STANDARD.encode(bytes))),
         };
@@ -230,8 +232,10 @@ impl Client {
             Error(Problem),
         }
         let contents: Vec<Hash> = items.iter().map(|item| item.content).collect();
-        let batch =
-            Batch { events: items.iter().map(|item| &*item.json).collect(), batch_signature: signer.sign_batch(&contents) };
+        let batch = Batch {
+            events: items.iter().map(|item| &*item.json).collect(),
+            batch_signature: signer.sign_batch(&contents),
+        };
         let path = ["v1", "tenants", signer.tenant().as_str(), "events", "batch"];
         let call = Call::new(Method::POST, &path).json(&batch);
         let answer = self.send_for(route, &call, patience).await?;

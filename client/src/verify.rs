@@ -16,7 +16,9 @@ pub enum VerifyError {
     BadTrust(String),
     #[error("the trust bundle is of federation {found}, not of {expected}")]
     OtherFederation { found: FedId, expected: FedId },
-    #[error("this is neither a certificate nor evidence; pass what `tercet event certificate` or `tercet evidence get` wrote")]
+    #[error(
+        "this is neither a certificate nor evidence; pass what `tercet event certificate` or `tercet evidence get` wrote"
+    )]
     Unknown,
     #[error("REFUSED certificate: {0}")]
     Certificate(String),

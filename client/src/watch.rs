@@ -94,7 +94,9 @@ impl<'a> Watch<'a> {
                     return Err(Error::Refused(problem));
                 }
                 Err(Failure::Refused { problem, .. }) => self.interrupted = Some(problem.to_string()),
-                Err(Failure::Unsent(why) | Failure::Lost(why)) => self.interrupted = Some(format!("{}: {why}", node.id)),
+                Err(Failure::Unsent(why) | Failure::Lost(why)) => {
+                    self.interrupted = Some(format!("{}: {why}", node.id))
+                }
             }
         }
         Ok(false)

@@ -288,7 +288,12 @@ impl Run {
         Ok(())
     }
 
-    fn settle(&mut self, event: Tracked, first: bool, result: Result<Receipt, crate::error::Problem>) -> Result<(), Error> {
+    fn settle(
+        &mut self,
+        event: Tracked,
+        first: bool,
+        result: Result<Receipt, crate::error::Problem>,
+    ) -> Result<(), Error> {
         match result {
             Ok(receipt) => {
                 if first {

@@ -79,7 +79,14 @@ pub fn count(counted: Counted, level: Level, progress: &Progress) -> Counted {
 
 impl Tracker {
     pub fn new(wait: Option<Wait>) -> Self {
-        Self { wait, open: VecDeque::new(), open_final: VecDeque::new(), asked: 0, again: VecDeque::new(), rest: Vec::new() }
+        Self {
+            wait,
+            open: VecDeque::new(),
+            open_final: VecDeque::new(),
+            asked: 0,
+            again: VecDeque::new(),
+            rest: Vec::new(),
+        }
     }
 
     pub fn is_done(&self) -> bool {
@@ -156,7 +163,9 @@ impl Tracker {
     pub fn drain(&mut self) -> Vec<(EventKey, Counted)> {
         let again = self.again.drain(..).filter(|later| !later.first).map(|later| later.event);
         let mut rest = std::mem::take(&mut self.rest);
-        rest.extend(self.open.drain(..).chain(self.open_final.drain(..)).chain(again).map(|event| (event.key, event.counted)));
+        rest.extend(
+            self.open.drain(..).chain(self.open_final.drain(..)).chain(again).map(|event| (event.key, event.counted)),
+        );
         rest
     }
 
