@@ -345,9 +345,10 @@ mod tests {
         assert!(client.order(&Route::Only(CloudId::new("mars").unwrap())).is_err());
     }
 
-    #[tokio::test(start_paused = true)]
+    #[tokio::test]
     async fn a_cluster_that_does_not_run_is_given_up_early() {
-        let error = client().send(&Route::Any, &Call::get(&["v1", "status"])).await.unwrap_err();
+        let patience = Patience { total: Some(Duration::from_secs(60)), nobody_listens: Some(Duration::ZERO) };
+        let error = client().send_for(&Route::Any, &Call::get(&["v1", "status"]), patience).await.unwrap_err();
         assert!(matches!(error, Error::NoQuorum(_)), "{error}");
         assert!(error.to_string().contains("tercetd up"), "{error}");
         assert_eq!(error.outcome(), Outcome::None);

@@ -92,7 +92,7 @@ fn cloud_line(cloud: &CloudStatus) -> String {
         Lamp::Red => (Colour::Red, "○", "NOT READY"),
     };
     let head = cloud.size.map_or_else(|| "log unknown".into(), |size| format!("log {}", grouped(size)));
-    let mut text = format!("{} {:<8} ", paint(colour, sign), cloud.cloud);
+    let mut text = format!("{} {:<8} ", paint(colour, sign), cloud.cloud.as_str());
     text.push_str(&paint(colour, &format!("{word:<9}")));
     text.push_str(&format!(
         "  {up}/{} nodes  leader {:<10} {head:<14}",
