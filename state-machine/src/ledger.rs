@@ -3,9 +3,12 @@
 
 use crate::ids::{CloudId, EpochId, Hash, Tag, TenantId};
 use crate::records::{Broken, Records, RecordsMut};
-use crate::transparency::{Frontier, Leaf, Nodes, SignedNote, leaf_hash, root_at};
+use crate::transparency::{Audit, Frontier, Leaf, Nodes, SignedNote, leaf_hash, root_at};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
+
+/// The most notes kept of one epoch that do not fit its mirror.
+pub(crate) const MAX_STRAYS: usize = 4;
 
 /// One epoch of one cloud's log: the own one, or a mirror.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -17,6 +20,9 @@ pub(crate) struct Log {
     pub audits: BTreeMap<CloudId, (u64, Hash)>,
     /// Audits said by others that are ahead of the leaves held here, or contradict them.
     pub claims: BTreeMap<CloudId, (u64, Hash)>,
+    /// Notes of its cloud that do not fit the leaves held here. They prove nothing alone, but once
+    /// the cloud is convicted of a fork, what they say of other logs counts everywhere.
+    pub strays: Vec<SignedNote>,
     /// Set once the epoch is closed: no leaf is taken any more.
     pub closed: bool,
 }
@@ -24,6 +30,24 @@ pub(crate) struct Log {
 impl Log {
     pub fn size(&self) -> u64 {
         self.frontier.size()
+    }
+
+    /// Keeps a note that does not fit, unless another one kept says as much of every other log.
+    pub fn keep_stray(&mut self, note: &SignedNote) {
+        let says_all_of = |more: &SignedNote, less: &SignedNote| {
+            less.body.audits.iter().all(|audit| {
+                let same = |other: &&Audit| (&other.cloud, other.epoch) == (&audit.cloud, audit.epoch);
+                more.body.audits.iter().find(same).is_some_and(|other| other.size >= audit.size)
+            })
+        };
+        if self.strays.iter().any(|kept| says_all_of(kept, note)) {
+            return;
+        }
+        self.strays.retain(|kept| !says_all_of(note, kept));
+        if self.strays.len() == MAX_STRAYS {
+            self.strays.remove(0);
+        }
+        self.strays.push(note.clone());
     }
 
     pub fn audited(&self, by: &CloudId) -> u64 {

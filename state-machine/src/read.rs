@@ -1,7 +1,7 @@
 //! Reads of the state: what the API shows, what certificates are built from. Nothing here changes
 //! anything.
 
-use crate::certificate::{Certificate, InclusionProof, ProvenVote};
+use crate::certificate::{Certificate, Disclosed, InclusionProof, ProvenVote};
 use crate::epochs::Opening;
 use crate::events::{Body, Counts, EventRecord, Level, RecordedVote, VoteFact};
 use crate::evidence::Evidence;
@@ -209,10 +209,9 @@ impl State {
                 votes.push(self.proven(records, vote, &notes)?);
             }
         }
-        let notes = notes.into_values().collect();
-        let body = (body.content.clone(), body.envelope.clone());
-        let _: (Vec<SignedNote>, _, _) = (notes, body, votes);
-        Ok(None)
+        let notes: Vec<SignedNote> = notes.into_values().collect();
+        let disclosed = Disclosed::new(body.content.clone(), body.envelope.clone(), &tenant.secret);
+        Ok(Certificate::build(&self.genesis, &disclosed, &notes, &votes))
     }
 
     /// A vote with its proofs at every size that the notes name.

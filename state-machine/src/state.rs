@@ -212,8 +212,8 @@ impl Tx<'_> {
     fn settle(&mut self) -> Result<(), Broken> {
         for tag in std::mem::take(&mut self.touched) {
             let Some(mut record) = self.record(&tag)? else { continue };
-            self.want_testimony(&record);
             let standing = events::standing(&self.state.genesis, &self.vote_facts(&record), &self.state.hot.flagged);
+            self.want_testimony(&record, standing.level);
             if (standing.level, standing.marks, standing.settled) == (record.level, record.marks, record.settled) {
                 continue;
             }
@@ -241,17 +241,20 @@ impl Tx<'_> {
         Ok(())
     }
 
-    /// A forked cloud's answer is asked for where the honest clouds' own votes do not already settle
-    /// the event the same way for everybody.
-    fn want_testimony(&mut self, record: &EventRecord) {
+    /// What a forked cloud answered to others is asked for where it may change the level: the event
+    /// is not SEALED, or the honest clouds' own votes differ.
+    fn want_testimony(&mut self, record: &EventRecord, level: Level) {
         let hot = &mut self.state.hot;
         if hot.frozen.is_empty() || hot.testimony.len() >= MAX_TESTIMONY {
             return;
         }
         let honest: Vec<_> = record.votes.iter().filter(|vote| !hot.flagged.contains(&vote.cloud)).collect();
         let asked = record.votes.iter().any(|vote| vote.branch.is_some());
-        if !asked && honest.windows(2).any(|pair| !pair[0].says_the_same(pair[1])) {
+        let differ = honest.windows(2).any(|pair| !pair[0].says_the_same(pair[1]));
+        if !asked && (level < Level::Sealed || differ) {
             hot.testimony.insert(record.tag);
+        } else {
+            hot.testimony.remove(&record.tag);
         }
     }
 

@@ -2,9 +2,11 @@
 
 mod support;
 
+use proptest::prelude::*;
+use std::collections::BTreeSet;
 use support::{CLOUDS, Federation, Scene, cloud, content, envelope, node, opening, seeded, vote};
 use tercet_core::certificate::{Certificate, InclusionProof, TrustBundle};
-use tercet_core::events::Level;
+use tercet_core::events::{Level, VoteFact, standing};
 use tercet_core::ids::Hash;
 use tercet_core::transparency::{Leaf, Verdict, inclusion_proof};
 
@@ -256,4 +258,42 @@ fn the_trust_bundle_survives_its_json() {
     assert_eq!(serde_json::from_str::<TrustBundle>(&json).unwrap(), trust);
     let unknown = json.replacen('{', "{\"note\":1,", 1);
     assert!(serde_json::from_str::<TrustBundle>(&unknown).is_err(), "an unknown field is refused");
+}
+
+/// Weights of aws, azure and gcp, and the quorum.
+const WEIGHTS: [([u32; 3], u32); 5] = [([1, 1, 1], 2), ([1, 1, 1], 3), ([2, 2, 1], 3), ([2, 2, 1], 4), ([3, 2, 2], 4)];
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(96))]
+
+    /// The finality rule and the certificate are written apart; they must never disagree.
+    #[test]
+    fn a_certificate_proves_exactly_the_level_that_the_facts_have(
+        voters in prop::sample::subsequence(CLOUDS.to_vec(), 0..=3),
+        audits in prop::collection::vec(0_u8..3, 6),
+        weights in prop::sample::select(WEIGHTS.to_vec()),
+    ) {
+        let mut scene = Scene::voted(Federation::weighted(weights.0, weights.1), &voters);
+        let pairs = CLOUDS.into_iter().flat_map(|by| CLOUDS.map(|of| (by, of))).filter(|(by, of)| by != of);
+        for ((by, of), reach) in pairs.zip(audits) {
+            // Not at all, up to just before the vote, or past it.
+            let vote = scene.votes.get(of).copied().unwrap_or(1);
+            if reach > 0 {
+                scene.audits.insert((by, of), vote + u64::from(reach) - 1);
+            }
+        }
+        let audited_by = |name: &str, index: u64| {
+            let past = scene.audits.iter().filter(|((_, of), size)| *of == name && **size > index);
+            past.map(|((by, _), _)| cloud(by)).collect()
+        };
+        let facts: Vec<VoteFact> = scene.votes.iter().map(|(name, index)| VoteFact {
+            cloud: cloud(name),
+            verdict: Verdict::Confirm,
+            content: Hash([1; 32]),
+            audited_by: audited_by(name, *index),
+        }).collect();
+        let standing = standing(&scene.federation.genesis, &facts, &BTreeSet::new()).level;
+        let expected = (standing >= Level::Final).then_some(standing);
+        prop_assert_eq!(level(&scene), expected, "{:?}", facts);
+    }
 }

@@ -4,7 +4,7 @@
 use super::frames::{Answer, Question};
 use super::{PeerCloud, Shared};
 use std::collections::{BTreeMap, BTreeSet};
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 use tercet_core::epochs::Opening;
@@ -28,6 +28,8 @@ pub(super) enum Wish {
     /// Take this third cloud's log from here too.
     Relay(CloudId),
     StopRelay(CloudId),
+    /// An epoch began: take each log in its current one.
+    FollowEpochs,
     /// Nothing arrives although there must be news: dial again.
     Restart,
 }
@@ -77,6 +79,8 @@ pub(super) struct Board {
     changed: watch::Sender<u64>,
     /// Forks being looked for now.
     pub hunts: Mutex<BTreeSet<CloudId>>,
+    /// Whether this process has waited for the others before its first signature.
+    pub guarded: AtomicBool,
     pub streams: Mutex<BTreeMap<NodeId, usize>>,
     pub stats: Stats,
 }
@@ -107,6 +111,7 @@ impl Board {
             peers: Mutex::new(others.map(|cloud| (cloud, Peer::default())).collect()),
             changed: watch::Sender::new(0),
             hunts: Mutex::default(),
+            guarded: AtomicBool::new(false),
             streams: Mutex::default(),
             stats: Stats::default(),
         }
@@ -214,8 +219,12 @@ impl Board {
 fn judge(shared: &Shared, by: &CloudId, note: &SignedNote) -> Result<Option<String>, Broken> {
     let (size, epoch) = (note.body.size, note.body.origin.epoch);
     shared.replica.read(|view| {
-        let head = view.state.head(&shared.me);
-        let Some(head) = head else {
+        // A note of an epoch that is given up is the business of recovery.
+        let configured = shared.configured_epoch().map(|opening| opening.id(&shared.fed));
+        if configured.is_some_and(|configured| configured != epoch) {
+            return Ok(None);
+        }
+        let Some(head) = view.state.head(&shared.me) else {
             return Ok((size > 0).then(|| {
                 format!("cloud {by} holds {size} leaves that this cloud signed in epoch {epoch}, and none are here: this cloud lost its state; open a new epoch with fresh keys")
             }));

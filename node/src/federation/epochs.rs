@@ -23,7 +23,8 @@ pub(super) async fn introduce_configured(shared: &Shared) {
 pub(super) async fn introduce(shared: &Shared, mut openings: Vec<Opening>) {
     openings.sort_by_key(|opening| opening.number);
     for opening in openings {
-        if opening.cloud == shared.me || knows(shared, &opening.id(&shared.fed)) {
+        let recovering = || shared.replica.read(|view| Ok(view.state.is_recovering())).unwrap_or(false);
+        if (opening.cloud == shared.me && !recovering()) || knows(shared, &opening.id(&shared.fed)) {
             continue;
         }
         if let Err(error) = opening.check(&shared.directory.genesis) {
@@ -37,8 +38,7 @@ pub(super) async fn introduce(shared: &Shared, mut openings: Vec<Opening>) {
 
 /// Opens this cloud's latest configured epoch unless it is open.
 pub(super) async fn open_own(shared: &Shared) {
-    let configured = shared.directory.openings.iter().filter(|opening| opening.cloud == shared.me);
-    let Some(latest) = configured.max_by_key(|opening| opening.number).cloned() else {
+    let Some(latest) = shared.configured_epoch().cloned() else {
         tracing::error!("the configuration has no epoch of cloud {}; write its opening to openings.json", shared.me);
         return;
     };
@@ -47,6 +47,8 @@ pub(super) async fn open_own(shared: &Shared) {
         let number = latest.number;
         propose(shared, &shared.me, number, Command::Epochs(epochs::Command::Open(latest))).await;
     }
+    // A recovering cloud mirrors its own past like another cloud's.
+    introduce(shared, shared.directory.openings.clone()).await;
 }
 
 /// The epochs that this cloud knows.

@@ -39,17 +39,19 @@ fn spawn(shared: &Arc<Shared>, cloud: CloudId, theirs: Option<SignedNote>, link:
     Stats::add(&shared.board.stats.hunts);
     let task = shared.clone();
     shared.tasks.spawn(async move {
-        let hunt = tokio::time::timeout(HUNT_TIMEOUT, hunt(&task, &cloud, theirs, &link));
-        let found = tokio::select! {
-            biased;
-            () = task.stop.cancelled() => Ok(Ok(None)),
-            found = hunt => found,
+        let hunt = async {
+            match hunt(&task, &cloud, theirs, &link).await {
+                Ok(Some(evidence)) => accuse(&task, evidence).await,
+                Ok(None) => {}
+                Err(error) => tracing::error!(%cloud, "the search for a fork failed: {error}"),
+            }
         };
-        match found {
-            Ok(Ok(Some(evidence))) => accuse(&task, evidence).await,
-            Ok(Ok(None)) => {}
-            Ok(Err(error)) => tracing::error!(%cloud, "the search for a fork failed: {error}"),
-            Err(_) => tracing::warn!(%cloud, "the search for a fork took too long"),
+        tokio::select! {
+            biased;
+            () = task.stop.cancelled() => {}
+            ended = tokio::time::timeout(HUNT_TIMEOUT, hunt) => if ended.is_err() {
+                tracing::warn!(%cloud, "the search for a fork took too long");
+            },
         }
         lock(&task.board.hunts).remove(&cloud);
     });

@@ -13,6 +13,8 @@ mod pull;
 mod relay;
 mod serve;
 mod sign;
+#[cfg(test)]
+mod tests;
 mod verify;
 
 pub use board::Stats;
@@ -72,6 +74,22 @@ impl Shared {
         let known = self.replica.read(|view| Ok(view.state.openings())).unwrap_or_default();
         let mut all = known.into_iter().chain(self.directory.openings.iter().cloned());
         all.find(|opening| opening.cloud == self.me && opening.id(&self.fed) == *epoch)
+    }
+
+    /// The latest epoch that the configuration gives this cloud.
+    fn configured_epoch(&self) -> Option<&Opening> {
+        let own = self.directory.openings.iter().filter(|opening| opening.cloud == self.me);
+        own.max_by_key(|opening| opening.number)
+    }
+
+    /// The epoch that this cloud lost and asks the others for, while it recovers.
+    fn lost_epoch(&self) -> Option<EpochId> {
+        let lost = self.replica.read(|view| {
+            let current = view.state.opening(&self.me).filter(|_| view.state.is_recovering()).map(|o| o.number);
+            let before = |opening: &Opening| opening.cloud == self.me && Some(opening.number + 1) == current;
+            Ok(view.state.openings().into_iter().find(before))
+        });
+        lost.ok().flatten().map(|opening| opening.id(&self.fed))
     }
 
     /// The latest notes held, one a log, the own one first if this node signs.

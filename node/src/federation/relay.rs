@@ -45,6 +45,8 @@ struct Relay {
     watches: BTreeMap<CloudId, Watch>,
     missing: BTreeMap<Tag, Missing>,
     tenants: usize,
+    epochs: usize,
+    recovering: bool,
     disputed: BTreeMap<CloudId, Instant>,
 }
 
@@ -66,6 +68,7 @@ impl Relay {
         for cloud in shared.board.clouds() {
             self.look_at(shared, &cloud)?;
         }
+        self.look_at_epochs(shared)?;
         self.look_for_bodies(shared)?;
         self.look_at_disputes(shared)
     }
@@ -118,15 +121,31 @@ impl Relay {
         Ok(())
     }
 
+    /// Connections follow when an epoch begins. A recovering cloud takes its own lost log from
+    /// everybody who holds it.
+    fn look_at_epochs(&mut self, shared: &Shared) -> Result<(), Broken> {
+        let (epochs, recovering) =
+            shared.replica.read(|view| Ok((view.state.openings().len(), view.state.is_recovering())))?;
+        let new_epoch = std::mem::replace(&mut self.epochs, epochs) != epochs;
+        let recovered = std::mem::replace(&mut self.recovering, recovering) && !recovering;
+        for link in shared.board.links() {
+            let lost = || shared.me.clone();
+            let _ = new_epoch && link.wish(Wish::FollowEpochs);
+            let _ = recovering && link.wish(Wish::Relay(lost()));
+            let _ = recovered && link.wish(Wish::StopRelay(lost()));
+        }
+        Ok(())
+    }
+
     /// Asks for bodies that are missing for a while, each time another cloud.
     fn look_for_bodies(&mut self, shared: &Shared) -> Result<(), Broken> {
         let now = Instant::now();
-        let (missing, tenants) =
-            shared.replica.read(|view| Ok((view.state.missing_bodies(MAX_MISSING), view.state.tenants().len())))?;
+        let missing = shared.replica.read(|view| Ok(view.state.missing_bodies(MAX_MISSING)))?;
         if missing.is_empty() {
             self.missing.clear();
             return Ok(());
         }
+        let tenants = shared.replica.read(|view| Ok(view.state.tenants().len()))?;
         // A body may have been dropped because its tenant was unknown: a new tenant is a new chance.
         let fresh_chance = std::mem::replace(&mut self.tenants, tenants) != tenants;
         let mut still = BTreeMap::new();

@@ -11,12 +11,14 @@ use futures::stream::{FuturesUnordered, StreamExt};
 use serde::{Deserialize, Serialize};
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 use tercet_core::codec;
 use tercet_core::epochs::Opening;
 use tercet_core::ids::NodeId;
 use tercet_core::records::Broken;
 use tercet_core::transparency::{NodeSignature, NoteBody, SignedNote};
+use tokio::time::Instant;
 
 /// How long a follower waits until it has applied the asked index.
 const FOLLOW_TIMEOUT: Duration = Duration::from_secs(1);
@@ -27,6 +29,8 @@ const HEDGE: Duration = Duration::from_millis(50);
 /// Pause after a round that found too few signatures: doubled each time, up to the longest.
 const RETRY: Duration = Duration::from_millis(50);
 const MAX_RETRY: Duration = Duration::from_secs(1);
+/// Least time between two rounds: under load it gathers more into each.
+const ROUND_GAP: Duration = Duration::from_millis(4);
 /// How long the first signature of a process waits for the other clouds to show what they hold.
 const GUARD_WAIT: Duration = Duration::from_millis(1_000);
 /// How often a refused signature is thought over without any news.
@@ -70,6 +74,9 @@ pub(super) async fn lead(shared: Arc<Shared>) {
 /// The first signature of a process waits until each other cloud showed what it holds of our log,
 /// or could not be reached for a while.
 async fn wait_for_peers(shared: &Shared) {
+    if shared.board.guarded.swap(true, Ordering::Relaxed) {
+        return;
+    }
     let mut board = shared.board.watch();
     let all_answered = async {
         while !shared.board.all_answered() {
@@ -109,12 +116,14 @@ async fn sign_on(shared: &Shared) -> Result<(), Broken> {
             }
             continue;
         };
+        let started = Instant::now();
         match round(shared, index, body, &opening, &mut followers).await {
             Ok(note) => {
                 Stats::add(&shared.board.stats.rounds_signed);
                 retry = RETRY;
                 last = Some(note.body.clone());
                 shared.signed.send_replace(Some(Arc::new(note)));
+                tokio::time::sleep_until(started + ROUND_GAP).await;
             }
             Err(reason) => {
                 Stats::add(&shared.board.stats.rounds_failed);

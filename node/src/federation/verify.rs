@@ -58,14 +58,14 @@ impl Verifier {
         if oversized {
             return Ok(Checked::Bad("it exceeds a chunk's limits".into()));
         }
-        let (opening, head, known) = shared.replica.read(|view| {
-            let known = view.state.note(&chunk.cloud).is_some_and(|note| note.body == chunk.note.body);
-            Ok((view.state.opening(&chunk.cloud).cloned(), view.state.head(&chunk.cloud), known))
+        let (opening, have, known) = shared.replica.read(|view| {
+            let known = view.state.note_of(&chunk.cloud, &chunk.epoch).is_some_and(|note| note.body == chunk.note.body);
+            let have = view.state.size_of(&chunk.cloud, &chunk.epoch).unwrap_or(0);
+            Ok((view.state.opening_of(&chunk.epoch).cloned(), have, known))
         })?;
-        let Some(opening) = opening.filter(|opening| opening.id(&shared.fed) == chunk.epoch) else {
+        let Some(opening) = opening.filter(|opening| opening.cloud == chunk.cloud) else {
             return Ok(Checked::UnknownEpoch);
         };
-        let have = head.map_or(0, |head| head.size);
         let end = chunk.first_index + chunk.leaves.len() as u64;
         if known && end <= have && chunk.bodies.is_empty() {
             return Ok(Checked::Known);

@@ -137,7 +137,8 @@ fn accept(
     let unanswered = tx.state.may_vote() && !record.has_vote_of(&tx.state.me);
     if unanswered && tenant.confirm == Confirm::Auto {
         vote(tx, tenant, &mut record, &body.content, &body.envelope, content_hash, Verdict::Confirm);
-    } else if unanswered && body.envelope.origin_cloud == tx.state.me {
+    } else if unanswered && record.contents.len() == 1 {
+        // Whoever mirrors this log learns that there is a body to fetch, also when its origin is gone.
         append_own(tx, &Leaf::Held { config: 0, tag });
     }
     if !tx.lacks_body(&record) {

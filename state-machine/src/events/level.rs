@@ -22,7 +22,7 @@ pub struct Marks {
     pub review: bool,
     /// Two contents are FINAL; an operator decides.
     pub conflict: bool,
-    /// A vote differs from the settled content; the level stands.
+    /// The vote of a cloud not proven to lie differs from the settled content; the level stands.
     pub dissent: bool,
     /// Every cloud's vote is known and audited by both others: a quarantine that can be acted on.
     pub actionable: bool,
@@ -50,7 +50,10 @@ pub struct Standing {
 /// FINAL when voters of a quorum audited each other's votes, SEALED when every other cloud audited
 /// them too, QUARANTINED when no content can reach a quorum any more.
 pub fn standing(genesis: &Genesis, votes: &[VoteFact], flagged: &BTreeSet<CloudId>) -> Standing {
-    let (level, settled, conflict) = level(genesis, votes, &BTreeSet::new());
+    // No honest cloud audits a convicted one any more: what it says from then on is no fact.
+    let counts = |vote: &&VoteFact| !flagged.contains(&vote.cloud) || !vote.audited_by.is_empty();
+    let votes: &[VoteFact] = &votes.iter().filter(counts).cloned().collect::<Vec<_>>();
+    let (level, settled, conflict) = level(genesis, votes, flagged);
     let review = match settled {
         Some(content) if !flagged.is_empty() => {
             let without: Vec<VoteFact> = votes.iter().filter(|vote| !flagged.contains(&vote.cloud)).cloned().collect();
@@ -58,7 +61,8 @@ pub fn standing(genesis: &Genesis, votes: &[VoteFact], flagged: &BTreeSet<CloudI
         }
         _ => false,
     };
-    let dissent = settled.is_some_and(|content| votes.iter().any(|vote| !vote.confirms(content)));
+    let dissents = |vote: &VoteFact, content| !vote.confirms(content) && !flagged.contains(&vote.cloud);
+    let dissent = settled.is_some_and(|content| votes.iter().any(|vote| dissents(vote, content)));
     let all_audited = genesis.clouds().all(|cloud| {
         let mut own = votes.iter().filter(|vote| vote.cloud == *cloud).peekable();
         own.peek().is_some() && own.all(|vote| genesis.clouds().all(|by| by == cloud || vote.audited_by.contains(by)))
@@ -75,12 +79,12 @@ impl VoteFact {
 
 /// The highest level of any content, that content (the smallest hash if two are equal), and whether
 /// two contents are FINAL.
-fn level(genesis: &Genesis, votes: &[VoteFact], waived: &BTreeSet<CloudId>) -> (Level, Option<Hash>, bool) {
+fn level(genesis: &Genesis, votes: &[VoteFact], flagged: &BTreeSet<CloudId>) -> (Level, Option<Hash>, bool) {
     let contents: BTreeSet<Hash> =
         votes.iter().filter(|vote| vote.verdict == Verdict::Confirm).map(|vote| vote.content).collect();
     let mut settled: Vec<(Level, Hash)> = contents
         .iter()
-        .map(|&content| (content_level(genesis, votes, content, waived), content))
+        .map(|&content| (content_level(genesis, votes, content, &BTreeSet::new()), content))
         .filter(|(level, _)| *level >= Level::Final)
         .collect();
     settled.sort_by_key(|&(level, content)| (std::cmp::Reverse(level), content));
@@ -88,7 +92,8 @@ fn level(genesis: &Genesis, votes: &[VoteFact], waived: &BTreeSet<CloudId>) -> (
         return (level, Some(content), settled.len() > 1);
     }
     let voted: BTreeSet<&CloudId> = votes.iter().map(|vote| &vote.cloud).collect();
-    let silent: u64 = genesis.clouds().filter(|cloud| !voted.contains(cloud)).map(|cloud| genesis.weight(cloud)).sum();
+    let may_vote = |cloud: &&CloudId| !voted.contains(cloud) && !flagged.contains(cloud);
+    let silent: u64 = genesis.clouds().filter(may_vote).map(|cloud| genesis.weight(cloud)).sum();
     let reachable = |content: &Hash| silent + weight_for(genesis, votes, *content) >= u64::from(genesis.quorum);
     let open = silent >= u64::from(genesis.quorum) || contents.iter().any(reachable);
     (if open { Level::Pending } else { Level::Quarantined }, None, false)

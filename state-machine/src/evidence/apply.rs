@@ -3,11 +3,11 @@
 
 use super::{Command, Evidence, Lie, Statement};
 use crate::command::Reply;
-use crate::events::{EventRecord, RecordedVote};
+use crate::events::{EventRecord, Level, RecordedVote};
 use crate::fact::Fact;
 use crate::ids::EpochId;
 use crate::ledger::{StoredNodes, keys};
-use crate::mirrors::{MAX_VOTES_PER_CLOUD, touch};
+use crate::mirrors::{MAX_VOTES_PER_CLOUD, take_strays, touch};
 use crate::records::Broken;
 use crate::rejection::Rejection;
 use crate::state::Tx;
@@ -63,7 +63,10 @@ pub(crate) fn convict(tx: &mut Tx<'_>, evidence: Evidence) -> Result<(), Broken>
     tx.state.hot.evidence.push(id);
     tx.facts.push(Fact::Convicted { cloud: evidence.cloud.clone(), evidence: id });
     for epoch in evidence.epochs() {
-        tx.state.hot.frozen.insert((evidence.cloud.clone(), epoch));
+        let at = (evidence.cloud.clone(), epoch);
+        if tx.state.hot.frozen.insert(at.clone()) {
+            take_strays(tx, &at)?;
+        }
     }
     if let Lie::DoubleVote(first, second) | Lie::ForkAtIndex(first, second) = &evidence.lie {
         take_branch_vote(tx, first)?;
@@ -73,6 +76,11 @@ pub(crate) fn convict(tx: &mut Tx<'_>, evidence: Evidence) -> Result<(), Broken>
         let logs: Vec<_> = tx.state.hot.logs.iter().map(|(at, log)| (at.clone(), log.size())).collect();
         for (at, size) in logs.into_iter().filter(|(at, _)| at.0 == evidence.cloud) {
             touch(tx, &at, 0, size)?;
+        }
+        let tenants: Vec<_> = tx.state.tenants.keys().cloned().collect();
+        for tenant in tenants {
+            let listed = tx.state.events(tx.records, &tenant, 0, usize::MAX)?;
+            tx.touched.extend(listed.into_iter().filter(|(_, r)| r.level < Level::Final).map(|(_, r)| r.tag));
         }
     }
     Ok(())
@@ -85,8 +93,11 @@ fn take_branch_vote(tx: &mut Tx<'_>, statement: &Statement) -> Result<(), Broken
     let body = &statement.note.body;
     let (cloud, epoch) = (&body.origin.cloud, &body.origin.epoch);
     let nodes = StoredNodes { records: tx.records, cloud, epoch };
-    if nodes.leaf(statement.index)?.as_ref() == Some(&statement.leaf) {
-        return Ok(());
+    let log = tx.state.hot.logs.get(&(cloud.clone(), *epoch));
+    if let Some(log) = log.filter(|log| body.size <= log.size()) {
+        if nodes.root(&log.frontier, body.size)? == body.root {
+            return Ok(());
+        }
     }
     let mut record = tx.record(&vote.tag)?.unwrap_or_else(|| EventRecord::new(vote.tag));
     let found = RecordedVote {

@@ -25,7 +25,11 @@ pub(crate) fn apply(tx: &mut Tx<'_>, command: &Command) -> Result<Result<Reply, 
     }
     let mut outcomes = Vec::with_capacity(chunks.len());
     for chunk in chunks {
-        outcomes.push(extend(tx, chunk)?);
+        let outcome = extend(tx, chunk)?;
+        if !matches!(outcome, ChunkOutcome::WrongEpoch | ChunkOutcome::Extended { .. }) {
+            keep_misfit(tx, &chunk.note)?;
+        }
+        outcomes.push(outcome);
     }
     for body in bodies {
         events::receive(tx, body)?;
@@ -50,7 +54,6 @@ fn extend(tx: &mut Tx<'_>, chunk: &LogChunk) -> Result<ChunkOutcome, Broken> {
     }
     if let Some(conflict) = fork_at_size(log.note.as_ref(), &chunk.note) {
         evidence::convict(tx, conflict)?;
-        take_audits(tx, &at.0, &chunk.note)?;
         return Ok(ChunkOutcome::Mismatch);
     }
     let skip = usize::try_from(have - chunk.first_index).unwrap_or(usize::MAX);
@@ -61,12 +64,10 @@ fn extend(tx: &mut Tx<'_>, chunk: &LogChunk) -> Result<ChunkOutcome, Broken> {
     }
     let mut frontier = log.frontier.clone();
     if !leads_to_note(&mut frontier, fresh, chunk) || !openings_fit(tx, &at, have, fresh) {
-        if tx.state.hot.frozen.contains(&at) {
-            take_audits(tx, &at.0, &chunk.note)?;
-        }
         return Ok(ChunkOutcome::Mismatch);
     }
-    let news = !fresh.is_empty() || log.note.as_ref().is_none_or(|known| is_newer(&chunk.note, known));
+    let newer = log.note.as_ref().is_none_or(|known| is_newer(&chunk.note, known));
+    let news = !fresh.is_empty() || (newer && !tx.state.hot.frozen.contains(&at));
     if news {
         take_leaves(tx, &at, fresh)?;
         if end == chunk.note.body.size {
@@ -164,20 +165,45 @@ fn take_vote(tx: &mut Tx<'_>, found: RecordedVote) -> Result<(), Broken> {
     Ok(())
 }
 
-/// A lying cloud can vote as often as it likes; two different votes convict it, one more is kept
+/// A lying cloud can vote as often as it likes: two different votes convict it, and as many are kept
 /// from another branch.
-pub const MAX_VOTES_PER_CLOUD: usize = 3;
+pub const MAX_VOTES_PER_CLOUD: usize = 4;
 
 /// The mirror reached this note: audit it unless the cloud lied, and take over what it says of
 /// others.
 fn take_note(tx: &mut Tx<'_>, at: &(CloudId, EpochId), note: &SignedNote) -> Result<(), Broken> {
-    tx.state.hot.logs.get_mut(at).expect("the caller found it").note = Some(note.clone());
+    let log = tx.state.hot.logs.get_mut(at).expect("the caller found it");
+    let audited = log.note.replace(note.clone());
     prove_double_votes(tx, at)?;
-    if !tx.state.hot.frozen.contains(at) {
-        let me = tx.state.me.clone();
-        advance(tx, at, &me, (note.body.size, note.body.root))?;
+    if tx.state.hot.frozen.contains(at) {
+        // The note kept stays the one that was audited, so that proofs to others are about it.
+        tx.state.hot.logs.get_mut(at).expect("the caller found it").note = audited;
+        return keep_misfit(tx, note);
     }
+    let me = tx.state.me.clone();
+    advance(tx, at, &me, (note.body.size, note.body.root))?;
     take_audits(tx, &at.0, note)
+}
+
+/// A note that does not fit the mirror may be of a fork. It still says what its cloud audited of the
+/// others, and once the fork is proven that counts, at every honest cloud alike.
+fn keep_misfit(tx: &mut Tx<'_>, note: &SignedNote) -> Result<(), Broken> {
+    let at = (note.body.origin.cloud.clone(), note.body.origin.epoch);
+    let Some(log) = tx.state.hot.logs.get(&at) else { return Ok(()) };
+    let nodes = StoredNodes { records: tx.records, cloud: &at.0, epoch: &at.1 };
+    let ahead = note.body.size > log.size();
+    let frozen = tx.state.hot.frozen.contains(&at);
+    if !ahead && nodes.root(&log.frontier, note.body.size)? == note.body.root && !frozen {
+        return Ok(());
+    }
+    tx.state.hot.logs.get_mut(&at).expect("just read").keep_stray(note);
+    if frozen { take_audits(tx, &at.0, note) } else { Ok(()) }
+}
+
+/// After a conviction: what the kept notes of that epoch say of other logs counts now.
+pub(crate) fn take_strays(tx: &mut Tx<'_>, at: &(CloudId, EpochId)) -> Result<(), Broken> {
+    let strays = tx.state.hot.logs.get(at).map_or(Vec::new(), |log| log.strays.clone());
+    strays.iter().try_for_each(|note| take_audits(tx, &at.0, note))
 }
 
 /// What a note says of other logs. It is a fact also when the note's own log is a fork.

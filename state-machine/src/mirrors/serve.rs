@@ -68,6 +68,22 @@ impl State {
         self.hot.logs.get(&(cloud.clone(), *epoch))?.note.as_ref()
     }
 
+    /// Notes of a convicted cloud that do not fit the mirror held here. Another honest cloud takes
+    /// them as chunks without leaves.
+    pub fn stray_notes(&self) -> Vec<LogChunk> {
+        let convicted = self.hot.logs.iter().filter(|(at, _)| self.hot.frozen.contains(at));
+        let chunk = |(cloud, epoch): &(CloudId, EpochId), note: &SignedNote| LogChunk {
+            cloud: cloud.clone(),
+            epoch: *epoch,
+            first_index: 0,
+            leaves: Vec::new(),
+            note: note.clone(),
+            consistency: Vec::new(),
+            bodies: Vec::new(),
+        };
+        convicted.flat_map(|(at, log)| log.strays.iter().map(move |note| chunk(at, note))).collect()
+    }
+
     /// Events of a forked cloud on which honest clouds may disagree until they show each other what
     /// it told each of them, at most `limit`.
     pub fn wanted_testimony(&self, limit: usize) -> Vec<Tag> {
@@ -90,6 +106,16 @@ impl State {
 
     /// How many leaves of one epoch's log are held here; `None` if that epoch is unknown.
     pub fn log_size(&self, cloud: &CloudId, epoch: &EpochId) -> Option<u64> {
+        self.hot.logs.get(&(cloud.clone(), *epoch)).map(Log::size)
+    }
+
+    /// The latest note that the mirror of any epoch reached, also of a closed one.
+    pub fn note_of(&self, cloud: &CloudId, epoch: &EpochId) -> Option<&SignedNote> {
+        self.hot.logs.get(&(cloud.clone(), *epoch))?.note.as_ref()
+    }
+
+    /// How many leaves are held of the log of any epoch; `None` if the epoch has no log here.
+    pub fn size_of(&self, cloud: &CloudId, epoch: &EpochId) -> Option<u64> {
         self.hot.logs.get(&(cloud.clone(), *epoch)).map(Log::size)
     }
 

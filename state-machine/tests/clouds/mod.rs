@@ -9,7 +9,7 @@ use tercet_core::command::{Command, Entry, Reply};
 use tercet_core::content::{Content, TenantSecret};
 use tercet_core::epochs::{self, Opening};
 use tercet_core::events::{self, Receipt, Submission};
-use tercet_core::evidence;
+use tercet_core::evidence::{self, Evidence, Statement};
 use tercet_core::fact::Fact;
 use tercet_core::genesis::{Genesis, Voter};
 use tercet_core::ids::{CloudId, EventKey, FedId, NodeId, TenantId};
@@ -220,8 +220,8 @@ impl Clouds {
         let (from, state) = &self.clouds[via];
         let bodies = state.bodies(&from.records, &missing).unwrap();
         let proofs = state.evidence(&from.records).unwrap();
-        let mut news = !bodies.is_empty();
         self.must(to, Command::Mirrors(mirrors::Command::Ingest { chunks: Vec::new(), bodies }));
+        let mut news = self.clouds[to].1.missing_bodies(1000) != missing;
         for proof in proofs {
             if !self.clouds[to].1.has_evidence(&proof.id()) {
                 news = true;
@@ -241,9 +241,43 @@ impl Clouds {
             let outcome = self.send_log(&log, from, to);
             news |= matches!(outcome, Some(ChunkOutcome::Extended { .. }));
         }
+        news |= self.investigate(from, to);
         news |= self.send_past(from, to);
+        for chunk in self.clouds[from].1.stray_notes() {
+            let before = self.clouds[to].1.stray_notes();
+            self.ingest(to, chunk);
+            news |= self.clouds[to].1.stray_notes() != before;
+        }
         news |= self.send_testimony(from, to);
         self.send_rest(from, to) || news
+    }
+
+    /// Two clouds compare what a third one showed each of them, and prove a fork where they differ.
+    fn investigate(&mut self, from: &str, to: &str) -> bool {
+        let mut proofs = Vec::new();
+        for log in NAMES.map(id) {
+            if let (Some(mut a), Some(mut b)) = (self.leaves(from, &log), self.leaves(to, &log)) {
+                let fork = a.iter().zip(&b).position(|(a, b)| a.leaf != b.leaf);
+                proofs.extend(fork.map(|at| Evidence::fork_at_index(a.swap_remove(at), b.swap_remove(at))));
+            }
+        }
+        proofs.retain(|proof| !self.clouds[to].1.has_evidence(&proof.id()));
+        for proof in &proofs {
+            self.must(to, Command::Evidence(evidence::Command::Accuse(Box::new(proof.clone()))));
+        }
+        !proofs.is_empty()
+    }
+
+    fn leaves(&self, label: &str, log: &CloudId) -> Option<Vec<Statement>> {
+        let (cloud, state) = &self.clouds[label];
+        let note = state.note(log)?;
+        let statement = |index| Statement {
+            note: note.clone(),
+            index,
+            leaf: state.leaf(&cloud.records, log, index).unwrap().expect("below the note"),
+            proof: state.proof(&cloud.records, log, index, note.body.size).unwrap().expect("below the note"),
+        };
+        Some((0..note.body.size).map(statement).collect())
     }
 
     /// Logs of closed epochs, for a cloud that must learn its own past again.
@@ -269,9 +303,10 @@ impl Clouds {
         let mut news = false;
         for statement in statements {
             let testify = evidence::Command::Testify(Box::new(statement));
-            let before = self.clouds[to].1.hot_rows();
+            let knows = |state: &State| (state.evidence_ids().len(), state.wanted_testimony(1000));
+            let before = knows(&self.clouds[to].1);
             let _ = self.apply(to, Command::Evidence(testify));
-            news |= before != self.clouds[to].1.hot_rows();
+            news |= before != knows(&self.clouds[to].1);
         }
         news
     }

@@ -11,6 +11,7 @@ use std::collections::{BTreeMap, VecDeque};
 use std::io;
 use std::sync::Arc;
 use std::time::Duration;
+use tercet_core::epochs::Opening;
 use tercet_core::ids::{CloudId, EpochId, Hash, NodeId};
 use tercet_core::mirrors::{ChunkOutcome, LogChunk};
 use tercet_core::transparency::SignedNote;
@@ -154,11 +155,9 @@ impl Session<'_> {
 
     /// Asks for a log from where the mirror ends.
     async fn subscribe(&mut self, cloud: CloudId) -> io::Result<()> {
-        let read = self.shared.replica.read(|view| {
-            let epoch = view.state.opening(&cloud).map(|opening| opening.id(&self.shared.fed));
-            Ok((epoch, view.state.head(&cloud).map_or(0, |head| head.size)))
-        });
-        let (epoch, from) = read.map_err(io::Error::other)?;
+        let epoch = self.epoch_to_pull(&cloud)?;
+        let size = |epoch| self.shared.replica.read(|view| Ok(view.state.size_of(&cloud, &epoch).unwrap_or(0)));
+        let from = epoch.map_or(Ok(0), size).map_err(io::Error::other)?;
         self.serials += 1;
         let serial = self.serials;
         let rest = self.subscriptions.get(&cloud).map_or(REST, |subscription| subscription.rest);
@@ -169,6 +168,15 @@ impl Session<'_> {
             Some(epoch) => self.sender.send(&Request::Subscribe { cloud, epoch, from, serial }).await,
             None => self.ask(Question::Openings, Waiter::Openings).await,
         }
+    }
+
+    /// The current epoch of another cloud, or this cloud's lost one while it recovers.
+    fn epoch_to_pull(&self, cloud: &CloudId) -> io::Result<Option<EpochId>> {
+        if *cloud == self.shared.me {
+            return Ok(self.shared.lost_epoch());
+        }
+        let current = |opening: &Opening| opening.id(&self.shared.fed);
+        self.shared.replica.read(|view| Ok(view.state.opening(cloud).map(current))).map_err(io::Error::other)
     }
 
     /// Stops a subscription whose chunks do not fit, for a while.
@@ -277,6 +285,7 @@ impl Session<'_> {
                 tracing::info!(log = %cloud, via = %self.cloud, "the detour ends");
                 self.sender.send(&Request::Unsubscribe { cloud }).await
             }
+            Wish::FollowEpochs => self.follow_epochs().await,
             Wish::Relay(_) | Wish::StopRelay(_) | Wish::Restart => Ok(()),
         }
     }
@@ -342,11 +351,7 @@ impl Session<'_> {
     async fn follow_epochs(&mut self) -> io::Result<()> {
         let clouds: Vec<CloudId> = self.subscriptions.keys().cloned().collect();
         for cloud in clouds {
-            let current = self
-                .shared
-                .replica
-                .read(|view| Ok(view.state.opening(&cloud).map(|opening| opening.id(&self.shared.fed))));
-            let current = current.map_err(io::Error::other)?;
+            let current = self.epoch_to_pull(&cloud)?;
             if self.subscriptions.get(&cloud).is_some_and(|subscription| subscription.epoch != current) {
                 self.subscribe(cloud).await?;
             }
