@@ -7,7 +7,7 @@ use crate::events::{Body, Counts, EventRecord, Level, RecordedVote, VoteFact};
 use crate::evidence::Evidence;
 use crate::genesis::Genesis;
 use crate::ids::{CloudId, EpochId, EventKey, Hash, Tag, TenantId};
-use crate::ledger::{StoredNodes, keys};
+use crate::ledger::{Log, StoredNodes, keys};
 use crate::records::{Broken, Records};
 use crate::state::State;
 use crate::tenants::Tenant;
@@ -230,7 +230,7 @@ impl State {
             let audits = body.audits.iter().filter(|audit| (&audit.cloud, audit.epoch) == (&vote.cloud, vote.epoch));
             sizes.extend(audits.map(|audit| audit.size));
         }
-        let held = self.hot.logs.get(&(vote.cloud.clone(), vote.epoch)).map_or(0, |log| log.size());
+        let held = self.hot.logs.get(&(vote.cloud.clone(), vote.epoch)).map_or(0, Log::size);
         let nodes = StoredNodes { records, cloud: &vote.cloud, epoch: &vote.epoch };
         let mut proofs = Vec::new();
         for size in sizes.into_iter().filter(|size| *size > vote.index && *size <= held) {

@@ -9,7 +9,6 @@ use sha2::{Digest, Sha256};
 pub mod domain {
     pub const GENESIS: &str = "tercet/v1/genesis";
     pub const EPOCH: &str = "tercet/v1/epoch";
-    pub const CONFIG: &str = "tercet/v1/config";
     pub const CONTENT: &str = "tercet/v1/content";
     pub const ENVELOPE: &str = "tercet/v1/envelope";
     pub const TAG: &str = "tercet/v1/tag";

@@ -2,6 +2,8 @@
 //! encoding changes unnoticed. `UPDATE_VECTORS=1 cargo test -p tercet-core --test vectors` rewrites
 //! them, which is right only before anything was published under these bytes.
 
+#![allow(clippy::disallowed_methods)] // A test may read and write files.
+
 mod support;
 
 use serde_json::{Value, json};

@@ -44,10 +44,10 @@ fn testify(tx: &mut Tx<'_>, statement: &Statement) -> Result<Result<Reply, Rejec
     let Leaf::Vote(vote) = &statement.leaf else { return Ok(Ok(Reply::Done)) };
     let known = tx.record(&vote.tag)?;
     let own = known.iter().flat_map(|record| &record.votes).find(|known| known.cloud == origin.cloud);
-    if let Some(own) = own.filter(|own| own.vote.verdict != vote.verdict || own.vote.content != vote.content) {
-        if let Some(own) = tx.state.statement(tx.records, own)? {
-            convict(tx, Evidence::double_vote(own, statement.clone()))?;
-        }
+    let contradicts = |own: &&RecordedVote| own.vote.verdict != vote.verdict || own.vote.content != vote.content;
+    let own = own.filter(contradicts).map(|own| tx.state.statement(tx.records, own)).transpose()?.flatten();
+    if let Some(own) = own {
+        convict(tx, Evidence::double_vote(own, statement.clone()))?;
     }
     take_branch_vote(tx, statement)?;
     Ok(Ok(Reply::Done))
@@ -94,10 +94,10 @@ fn take_branch_vote(tx: &mut Tx<'_>, statement: &Statement) -> Result<(), Broken
     let (cloud, epoch) = (&body.origin.cloud, &body.origin.epoch);
     let nodes = StoredNodes { records: tx.records, cloud, epoch };
     let log = tx.state.hot.logs.get(&(cloud.clone(), *epoch));
-    if let Some(log) = log.filter(|log| body.size <= log.size()) {
-        if nodes.root(&log.frontier, body.size)? == body.root {
-            return Ok(());
-        }
+    if let Some(log) = log.filter(|log| body.size <= log.size())
+        && nodes.root(&log.frontier, body.size)? == body.root
+    {
+        return Ok(());
     }
     let mut record = tx.record(&vote.tag)?.unwrap_or_else(|| EventRecord::new(vote.tag));
     let found = RecordedVote {
