@@ -216,9 +216,10 @@ impl Client {
                     miss.unknown |= problem.outcome == Outcome::Unknown;
                     miss.why = format!("{}: {problem}", node.id);
                     miss.retry_after = miss.retry_after.max(retry_after);
-                    let busy = matches!(problem.code.as_str(), "overloaded" | "quota_exceeded");
+                    // The other nodes of the cloud would say the same.
+                    let same = matches!(problem.code.as_str(), "overloaded" | "quota_exceeded" | "not_final");
                     miss.problem = Some(problem);
-                    if busy {
+                    if same {
                         break;
                     }
                 }
@@ -292,7 +293,12 @@ fn give_up(
     }
     match problem {
         Some(problem) if problem.code == "not_leader" => Error::NotLeader(problem),
-        Some(problem) if matches!(problem.code.as_str(), "overloaded" | "quota_exceeded") => Error::Refused(problem),
+        // A cloud without a leader cannot act; any other refusal speaks for itself.
+        Some(problem)
+            if !problem.code.is_empty() && !matches!(problem.code.as_str(), "no_leader" | "epoch_not_open") =>
+        {
+            Error::Refused(problem)
+        }
         _ => Error::NoQuorum(format!("nothing was done within {waited}; last: {why}")),
     }
 }

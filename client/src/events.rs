@@ -255,8 +255,9 @@ impl Client {
         self.send(route, &event_call(tenant, key, &[])).await?.json()
     }
 
-    /// Waits until the event reaches the level, at whichever cloud answers. When the time is over
-    /// the last view is returned as it is; the caller looks at its level.
+    /// Waits until the event reaches the level, at whichever cloud answers. When the time is over,
+    /// or the event is QUARANTINED and will hardly move again, the view is returned as it is; the
+    /// caller looks at its level.
     pub async fn wait_for(
         &self,
         route: &Route,
@@ -277,7 +278,7 @@ impl Client {
             match self.send_for(route, &call, patience).await {
                 Ok(answer) => {
                     let view: EventView = answer.json()?;
-                    if wait.is_met_by(view.level) || over() {
+                    if wait.is_met_by(view.level) || view.level == Level::Quarantined || over() {
                         return Ok(view);
                     }
                 }

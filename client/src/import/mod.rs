@@ -64,6 +64,7 @@ pub struct Progress {
     pub sealed: AtomicU64,
     pub failed: AtomicU64,
     pub again: AtomicU64,
+    pub quarantined: AtomicU64,
 }
 
 /// What became of the file.
@@ -83,6 +84,7 @@ pub struct Summary {
 #[derive(Debug)]
 pub struct Ended {
     pub summary: Summary,
+    pub quarantined: u64,
     pub timed_out: bool,
     pub stopped: Option<Error>,
 }
@@ -124,7 +126,8 @@ pub async fn import(
     let timed_out = stopped.is_none() && !run.is_complete();
     run.collect().await;
     run.count_levels().await;
-    Ended { summary: run.progress.summary(), timed_out, stopped }
+    let quarantined = run.progress.quarantined.load(Relaxed);
+    Ended { summary: run.progress.summary(), quarantined, timed_out, stopped }
 }
 
 struct Run {

@@ -174,7 +174,12 @@ impl Tracker {
         if is_final(level) {
             event.item = None;
         }
-        let met = self.wait.is_none_or(|wait| wait.is_met_by(level));
+        // A quarantined event will hardly move again: nobody waits for it.
+        let quarantined = level == Level::Quarantined;
+        if quarantined {
+            progress.quarantined.fetch_add(1, Relaxed);
+        }
+        let met = quarantined || self.wait.is_none_or(|wait| wait.is_met_by(level));
         match (met, event.counted) {
             (_, Counted::Sealed) => {}
             (true, counted) => self.rest.push((event.key, counted)),

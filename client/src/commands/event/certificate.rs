@@ -7,6 +7,11 @@ use crate::session::Globals;
 use clap::Args;
 use std::io::IsTerminal;
 use std::path::PathBuf;
+use std::time::Duration;
+use tercet::client::Patience;
+
+/// How long an event may still be on its way to FINAL, unless `--timeout` says otherwise.
+const NOT_FINAL_YET: Duration = Duration::from_secs(5);
 
 #[derive(Debug, Args)]
 #[command(after_help = "Examples:
@@ -25,7 +30,8 @@ pub async fn run(globals: &Globals, command: Certificate) -> Result<(), Failure>
     if command.out.is_none() && std::io::stdout().is_terminal() {
         return Err(Failure::usage("a certificate is binary; name a file with --out, or redirect stdout"));
     }
-    let (context, client) = globals.asking()?;
+    let context = globals.context()?;
+    let client = globals.client(&context, Patience::interactive(globals.timeout.unwrap_or(NOT_FINAL_YET)))?;
     let (tenant, key) = (command.key.tenant.tenant(&context)?, command.key.key()?);
     let bytes = client.certificate(&globals.route(), &tenant, &key).await?;
     match &command.out {

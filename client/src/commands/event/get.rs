@@ -1,7 +1,7 @@
 //! `tercet event get`.
 
 use super::{KeyArgs, WaitArg};
-use crate::exit::{Failure, TIMED_OUT};
+use crate::exit::Failure;
 use crate::output::{self, Colour, paint};
 use crate::session::{DEFAULT_WAIT, Globals};
 use clap::Args;
@@ -33,7 +33,7 @@ pub async fn run(globals: &Globals, command: Get) -> Result<(), Failure> {
     if wait.is_met_by(view.level) {
         return Ok(());
     }
-    Err(Failure::new(TIMED_OUT, format!("still not {} when the time was over", wait.as_str().to_uppercase())))
+    Err(super::missed(wait, view.level, &key))
 }
 
 pub fn show(globals: &Globals, view: &EventView) -> Result<(), Failure> {
@@ -55,7 +55,8 @@ pub fn show(globals: &Globals, view: &EventView) -> Result<(), Failure> {
         rows.push(("created", envelope.get("createdAt").map_or_else(|| "-".into(), output::moment)));
         rows.push(("hash", text("hash")));
         rows.push(("signed", envelope.get("signature").is_some_and(|value| !value.is_null()).to_string()));
-        rows.push(("payload", shortened(&text("payload"))));
+        let other = envelope.get("payloadBase64").map(|base64| format!("base64 {}", output::text(base64)));
+        rows.push(("payload", shortened(&other.unwrap_or_else(|| text("payload")))));
     }
     let votes = view.votes.iter().map(|vote| {
         let audited: Vec<&str> = vote.audited_by.iter().map(tercet_core::ids::CloudId::as_str).collect();

@@ -74,7 +74,7 @@ pub async fn run(globals: &Globals, command: Import) -> Result<(), Failure> {
 }
 
 fn finish(globals: &Globals, command: &Import, ended: Ended, took: Duration) -> Result<(), Failure> {
-    let Ended { summary, timed_out, stopped } = ended;
+    let Ended { summary, quarantined, timed_out, stopped } = ended;
     if globals.is_json() {
         output::json(&summary)?;
     } else {
@@ -93,6 +93,10 @@ fn finish(globals: &Globals, command: &Import, ended: Ended, took: Duration) -> 
     }
     if summary.failed > 0 {
         return Err(Failure::new(REFUSED, format!("{} lines failed; the others were imported", summary.failed)));
+    }
+    if quarantined > 0 {
+        let why = "the clouds voted for different contents; see `tercet event list --level quarantined`";
+        return Err(Failure::new(REFUSED, format!("{quarantined} events are QUARANTINED: {why}")));
     }
     Ok(())
 }

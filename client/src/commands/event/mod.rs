@@ -8,10 +8,11 @@ mod list;
 mod reject;
 mod submit;
 
-use crate::exit::Failure;
+use crate::exit::{Failure, REFUSED, TIMED_OUT, retry_hint};
 use crate::session::{Globals, TenantArgs};
 use clap::{Args, Subcommand, ValueEnum};
 use tercet::events::Wait;
+use tercet_core::events::Level;
 use tercet_core::ids::{CloudId, EventKey, Hash};
 
 #[derive(Debug, Subcommand)]
@@ -78,6 +79,17 @@ pub async fn run(globals: &Globals, command: Command) -> Result<(), Failure> {
         Command::Reject(command) => reject::run(globals, &command).await,
         Command::Certificate(command) => certificate::run(globals, command).await,
     }
+}
+
+/// Why a wait ended below its level.
+fn missed(wait: Wait, level: Level, key: &EventKey) -> Failure {
+    if level == Level::Quarantined {
+        let why = "it is QUARANTINED: the clouds voted for different contents, and none can reach the quorum";
+        return Failure::new(REFUSED, format!("{why}; see `tercet event get {:?}`", key.id()));
+    }
+    let (level, wanted) = (tercet::events::level_name(level), wait.as_str().to_uppercase());
+    let why = format!("the event was accepted but is {level}, not {wanted}, when the time was over");
+    Failure::new(TIMED_OUT, format!("{why}; see `tercet status`\n{}", retry_hint(key)))
 }
 
 /// An operator's decision; confirm and reject differ in one word.

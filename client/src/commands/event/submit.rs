@@ -82,10 +82,7 @@ pub async fn run(globals: &Globals, command: Submit) -> Result<(), Failure> {
     if wait.is_met_by(receipt.level) {
         return Ok(());
     }
-    let level = tercet::events::level_name(receipt.level);
-    let why =
-        format!("the event was accepted but is {level}, not {}, when the time was over", wait.as_str().to_uppercase());
-    Err(Failure::new(TIMED_OUT, format!("{why}; see `tercet status`\n{}", retry_hint(&draft.key))))
+    Err(super::missed(wait, receipt.level, &draft.key))
 }
 
 impl Submit {
