@@ -13,6 +13,7 @@ use tercet_core::records::Broken;
 use tercet_core::transparency::SignedNote;
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio::time::Instant;
+use tokio_util::sync::CancellationToken;
 
 /// How long a question to another cloud may take.
 const ASK_TIMEOUT: Duration = Duration::from_secs(10);
@@ -81,7 +82,8 @@ pub(super) struct Board {
     pub hunts: Mutex<BTreeSet<CloudId>>,
     /// Whether this process has waited for the others before its first signature.
     pub guarded: AtomicBool,
-    pub streams: Mutex<BTreeMap<NodeId, usize>>,
+    /// The connection that each node of another cloud opened last.
+    pub streams: Mutex<BTreeMap<NodeId, CancellationToken>>,
     pub stats: Stats,
 }
 

@@ -20,7 +20,7 @@ use tokio::sync::mpsc;
 pub(super) const MAX_QUEUED: usize = 8;
 /// Commands proposed and not yet applied.
 const MAX_PROPOSED: usize = 3;
-/// The most payload bytes of one command.
+/// The most bytes of bodies in one command.
 const MAX_COMMAND_BYTES: usize = 8 << 20;
 /// Room for the results of everything that can be under way.
 pub(super) const MAX_RESULTS: usize = MAX_QUEUED + (MAX_PROPOSED + 1) * MAX_CHUNKS;
@@ -89,8 +89,8 @@ fn gather(first: Piece, held: &mut Option<Piece>, queue: &mut mpsc::Receiver<Pie
     let mut piece = Some(first);
     while let Some(found) = piece.take() {
         let size = match &found {
-            Piece::Chunk { chunk, .. } => payload_bytes(&chunk.bodies),
-            Piece::Bodies(bodies) => payload_bytes(bodies),
+            Piece::Chunk { chunk, .. } => weight(&chunk.bodies),
+            Piece::Bodies(bodies) => weight(bodies),
         };
         let started = !batch.chunks.is_empty() || !batch.bodies.is_empty();
         if started && bytes + size > MAX_COMMAND_BYTES {
@@ -109,8 +109,8 @@ fn gather(first: Piece, held: &mut Option<Piece>, queue: &mut mpsc::Receiver<Pie
     batch
 }
 
-fn payload_bytes(bodies: &[RemoteBody]) -> usize {
-    bodies.iter().map(|body| body.content.payload.len()).sum()
+fn weight(bodies: &[RemoteBody]) -> usize {
+    bodies.iter().map(RemoteBody::weight).sum()
 }
 
 type Proposed = (Batch, Result<Committed, ProposeError>);

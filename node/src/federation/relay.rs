@@ -23,8 +23,10 @@ const BODY_PATIENCE: Duration = Duration::from_millis(300);
 const MAX_BODY_PAUSE: Duration = Duration::from_secs(60);
 /// Missing bodies that are looked after at a time.
 const MAX_MISSING: usize = 2048;
-/// Pause between two looks at the same dispute.
-const DISPUTE_PAUSE: Duration = Duration::from_secs(2);
+/// Pause between two looks at the same dispute: doubled each time, up to the longest, since an audit
+/// that nobody can prove wrong stays in dispute for ever.
+const DISPUTE_PAUSE: Duration = Duration::from_secs(1);
+const MAX_DISPUTE_PAUSE: Duration = Duration::from_secs(60);
 
 #[derive(Default)]
 struct Watch {
@@ -47,7 +49,7 @@ struct Relay {
     tenants: usize,
     epochs: usize,
     recovering: bool,
-    disputed: BTreeMap<CloudId, Instant>,
+    disputed: BTreeMap<CloudId, (Instant, Duration)>,
 }
 
 pub(super) async fn run(shared: Arc<Shared>) {
@@ -188,12 +190,13 @@ impl Relay {
         let now = Instant::now();
         let disputes = shared.replica.read(|view| Ok(view.state.disputes()))?;
         for dispute in disputes {
-            let recently = self.disputed.get(&dispute.cloud).is_some_and(|at| now - *at < DISPUTE_PAUSE);
-            if recently {
+            let (due, pause) = self.disputed.get(&dispute.cloud).copied().unwrap_or((now, DISPUTE_PAUSE));
+            if now < due {
                 continue;
             }
             if let Some(link) = shared.board.link(&dispute.by) {
-                self.disputed.insert(dispute.cloud.clone(), now);
+                let next = (now + pause, (pause * 2).min(MAX_DISPUTE_PAUSE));
+                self.disputed.insert(dispute.cloud.clone(), next);
                 investigate::start_with_latest(shared, dispute.cloud, link);
             }
         }

@@ -14,15 +14,15 @@ use std::collections::BTreeMap;
 use std::io;
 use std::sync::Arc;
 use std::time::Duration;
+use tercet_core::events::RemoteBody;
 use tercet_core::fact::Fact;
-use tercet_core::ids::{CloudId, EpochId, Hash, NodeId};
+use tercet_core::ids::{CloudId, EpochId, Hash, NodeId, Tag};
 use tercet_core::mirrors::LogChunk;
 use tercet_core::records::Broken;
 use tercet_core::transparency::{NoteBody, SignedNote};
 use tokio::sync::broadcast::error::RecvError;
+use tokio_util::sync::CancellationToken;
 
-/// Connections that one node of another cloud may hold here.
-const MAX_STREAMS_PER_NODE: usize = 4;
 /// How long a fresh connection may take to say who it is.
 const HELLO_TIMEOUT: Duration = Duration::from_secs(5);
 /// A subscriber that acknowledges nothing for so long is gone.
@@ -35,42 +35,24 @@ pub(super) async fn serve(shared: Arc<Shared>, connection: Connection) {
         tracing::warn!(%peer, "a federation connection from a node of no other cloud was closed");
         return;
     };
-    let Some(_slot) = Slot::take(&shared, &peer) else {
-        tracing::warn!(%peer, "too many federation connections of one node");
-        return;
-    };
+    // A node needs one connection: a new one means that the one before is dead, noticed or not.
+    let replaced = CancellationToken::new();
+    if let Some(before) = lock(&shared.board.streams).insert(peer.clone(), replaced.clone()) {
+        before.cancel();
+    }
     let (sender, receiver) = split(connection);
     let mut stream = Stream { shared: &shared, cloud, sender, subscriptions: BTreeMap::new() };
-    match stream.run(&peer, receiver).await {
+    let ended = tokio::select! {
+        biased;
+        () = replaced.cancelled() => Err(io::Error::other("the peer opened another connection")),
+        ended = stream.run(&peer, receiver) => ended,
+    };
+    if !replaced.is_cancelled() {
+        lock(&shared.board.streams).remove(&peer);
+    }
+    match ended {
         Ok(()) => tracing::debug!(%peer, "federation stream closed"),
         Err(error) => tracing::debug!(%peer, "federation stream ended: {error}"),
-    }
-}
-
-/// One of a node's connections; given back when dropped.
-struct Slot<'a>(&'a Shared, NodeId);
-
-impl<'a> Slot<'a> {
-    fn take(shared: &'a Shared, node: &NodeId) -> Option<Self> {
-        let mut streams = lock(&shared.board.streams);
-        let open = streams.entry(node.clone()).or_default();
-        if *open == MAX_STREAMS_PER_NODE {
-            return None;
-        }
-        *open += 1;
-        Some(Self(shared, node.clone()))
-    }
-}
-
-impl Drop for Slot<'_> {
-    fn drop(&mut self) {
-        let mut streams = lock(&self.0.board.streams);
-        if let Some(open) = streams.get_mut(&self.1) {
-            *open -= 1;
-            if *open == 0 {
-                streams.remove(&self.1);
-            }
-        }
     }
 }
 
@@ -269,11 +251,11 @@ fn answer(shared: &Shared, question: &Question) -> Result<Answer, Broken> {
 }
 
 /// The bodies of these tags, as many as fit an answer.
-fn bodies(shared: &Shared, tags: &[tercet_core::ids::Tag]) -> Result<Vec<tercet_core::events::RemoteBody>, Broken> {
+fn bodies(shared: &Shared, tags: &[Tag]) -> Result<Vec<RemoteBody>, Broken> {
     let (mut found, mut size) = (Vec::new(), 0);
     for tag in tags.iter().take(MAX_ASKED_TAGS) {
         let held = shared.replica.read(|view| view.state.bodies(view.records, std::slice::from_ref(tag)))?;
-        size += held.iter().map(|body| body.content.payload.len()).sum::<usize>();
+        size += held.iter().map(RemoteBody::weight).sum::<usize>();
         found.extend(held);
         if size >= MAX_ANSWER_BYTES {
             break;

@@ -262,3 +262,41 @@ async fn a_cloud_that_lost_its_state_returns_in_a_new_epoch_with_what_the_others
     assert!(!sim.flagged("aws", "gcp") && !sim.flagged("azure", "gcp"));
     sim.stop().await;
 }
+
+#[tokio::test(start_paused = true)]
+async fn a_long_absence_is_caught_up_in_bounded_chunks() {
+    let sim = Sim::start(1).await;
+    sim.isolate("azure");
+    let names = |batch: usize| (0..1_000).map(|n| format!("bulk-{batch}-{n}")).collect::<Vec<_>>();
+    for batch in 0..5 {
+        sim.submit_all(["gcp", "aws"][batch % 2], &names(batch), 2_000).await;
+    }
+    sim.until_level(&["gcp", "aws"], "bulk-4-999", Level::Final).await;
+    sim.heal();
+    for batch in 0..5 {
+        sim.until_level(&CLOUDS, &format!("bulk-{batch}-0"), Level::Sealed).await;
+        sim.until_level(&CLOUDS, &format!("bulk-{batch}-999"), Level::Sealed).await;
+    }
+    sim.until_heads_agree().await;
+    sim.stop().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_peer_that_speaks_nonsense_is_dropped_and_harms_nobody() {
+    let mut sim = Sim::start(3).await;
+    let chance = SeededEntropy::new(5, "nonsense");
+    for round in 0..50_u8 {
+        let frames = (0..4).map(|n| {
+            let mut frame = vec![0; usize::from(round) * 7 + 1];
+            chance.fill(&mut frame);
+            // Some of it begins as messages do.
+            let middle = frame.len() / 2;
+            (frame[0], frame[middle]) = (1, n);
+            frame
+        });
+        sim.babble("azure-2", ["gcp-1", "aws-3"][usize::from(round) % 2], frames.collect()).await;
+    }
+    sim.submit("gcp", "as-if-nothing-happened").await;
+    sim.until_level(&CLOUDS, "as-if-nothing-happened", Level::Sealed).await;
+    sim.stop().await;
+}

@@ -1,12 +1,14 @@
 //! Reading logs for other clouds and outside auditors: chunks, bodies, leaves, roots and proofs.
 
 use super::{LogChunk, MAX_CHUNK_BYTES, MAX_CHUNK_LEAVES};
+use crate::content::Content;
 use crate::events::{Body, RecordedVote, RemoteBody};
 use crate::evidence::Statement;
 use crate::ids::{CloudId, EpochId, Hash, Tag};
 use crate::ledger::{Log, StoredNodes, keys};
 use crate::records::{Broken, Records};
 use crate::state::State;
+use crate::tenants::TenantSignature;
 use crate::transparency::{Leaf, SignedNote, consistency_proof, inclusion_proof};
 
 /// What a vote's leaf costs on the wire, about.
@@ -44,7 +46,7 @@ impl State {
             let leaf = nodes.leaf(index)?.ok_or_else(|| Broken(format!("log {cloud}/{epoch} lacks leaf {index}")))?;
             if let Some(tag) = leaf.tag() {
                 for body in held_bodies(records, &tag)?.into_iter().filter(|b| b.envelope.origin_cloud == *cloud) {
-                    bytes += body.content.payload.len() + LEAF_BYTES;
+                    bytes += body.weight();
                     bodies.push(body);
                 }
             }
@@ -179,6 +181,23 @@ impl State {
 
     fn current_log(&self, cloud: &CloudId) -> Option<(EpochId, &Log)> {
         Some((*self.hot.current.get(cloud)?, self.log(cloud)?))
+    }
+}
+
+impl RemoteBody {
+    /// About how many bytes the body takes on the wire and in a command: bounds count all of it,
+    /// since attributes and batch paths can outweigh the payload by far.
+    pub fn weight(&self) -> usize {
+        /// Lengths, keys, hashes, the envelope and the signature.
+        const FIXED_BYTES: usize = 512;
+        let Content { key, attributes, content_type, payload, supersedes, .. } = &self.content;
+        let attributes: usize = attributes.iter().map(|(name, value)| name.len() + value.len() + 2).sum();
+        let keys: usize = supersedes.iter().chain([key]).map(|key| key.source().len() + key.id().len()).sum();
+        let path = match &self.signature {
+            Some(TenantSignature::Batch { path, .. }) => path.len() * 32,
+            Some(TenantSignature::Single { .. }) | None => 0,
+        };
+        payload.len() + content_type.len() + attributes + keys + path + self.envelope.region.len() + FIXED_BYTES
     }
 }
 

@@ -12,6 +12,7 @@ use std::io;
 use std::sync::Arc;
 use std::time::Duration;
 use tercet_core::epochs::Opening;
+use tercet_core::genesis::CLOUDS;
 use tercet_core::ids::{CloudId, EpochId, Hash, NodeId};
 use tercet_core::mirrors::{ChunkOutcome, LogChunk};
 use tercet_core::transparency::SignedNote;
@@ -94,7 +95,7 @@ pub(super) async fn run(
 impl Session<'_> {
     async fn begin(&mut self, welcome: Welcome) -> io::Result<()> {
         self.news(&welcome.openings, &welcome.evidence).await?;
-        for note in &welcome.notes {
+        for note in welcome.notes.iter().take(CLOUDS) {
             self.examine(note).map_err(io::Error::other)?;
         }
         self.subscribe(self.cloud.clone()).await

@@ -246,18 +246,27 @@ impl Sim {
     }
 
     pub async fn submit(&self, name: &str, id: &str) {
+        self.submit_all(name, &[id.to_owned()], 7).await;
+    }
+
+    /// Submits events with a payload of that many bytes in one command.
+    pub async fn submit_all(&self, name: &str, ids: &[String], bytes: usize) {
+        let items = ids.iter().map(|id| self.submission(id, bytes)).collect();
+        self.propose(name, Command::Events(events::Command::Submit { created_at: WallMillis(1), items })).await;
+    }
+
+    fn submission(&self, id: &str, bytes: usize) -> Submission {
         let content = Content {
             tenant: tenant_id(),
             key: key(id),
             attributes: Vec::new(),
             content_type: "application/json".into(),
-            payload: b"{\"n\":1}".to_vec(),
+            payload: vec![b'1'; bytes],
             supersedes: None,
         };
         let fed = self.directory.genesis.fed_id();
         let signature = Some(TenantSignature::sign(&fed, &content.hash(), &tenant_key()));
-        let items = vec![Submission { content, signature }];
-        self.propose(name, Command::Events(events::Command::Submit { created_at: WallMillis(1), items })).await;
+        Submission { content, signature }
     }
 
     /// `liar` signs a continuation of its log that only `victim` gets to see.
@@ -303,6 +312,19 @@ impl Sim {
         let signers = opening.keys.iter().take(opening.threshold as usize);
         let signatures = signers.map(|(node, _)| body.sign(node, &node_key(node, 0))).collect();
         SignedNote { body, signatures }
+    }
+
+    /// A node of another cloud, badly written: it says these frames to a node and leaves.
+    pub async fn babble(&mut self, as_node: &str, to: &str, frames: Vec<Vec<u8>>) {
+        let (me, to) = (NodeId::new(as_node).unwrap(), NodeId::new(to).unwrap());
+        let env = self.network.env(me, 99);
+        let mut connection = PeerClient::new(env).open_federation(&to).await.unwrap();
+        for frame in frames {
+            if connection.sink.send(Bytes::from(frame)).await.is_err() {
+                return;
+            }
+        }
+        tokio::time::sleep(Duration::from_secs(1)).await;
     }
 
     // ---- what the clouds know ----
