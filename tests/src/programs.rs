@@ -1,0 +1,50 @@
+//! Finds `tercetd` and `tercet` next to the test executable, in `target/<profile>/`, and lets cargo
+//! bring them up to date first: once a process, under a lock between processes. Set
+//! `TERCET_PROGRAMS` to a folder to use the programs there as they are.
+
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::sync::OnceLock;
+
+/// The folder that holds the two programs.
+pub fn folder() -> &'static Path {
+    static FOLDER: OnceLock<PathBuf> = OnceLock::new();
+    FOLDER.get_or_init(|| match std::env::var_os("TERCET_PROGRAMS") {
+        Some(given) => PathBuf::from(given),
+        None => build(),
+    })
+}
+
+pub fn tercetd() -> PathBuf {
+    folder().join("tercetd")
+}
+
+pub fn tercet() -> PathBuf {
+    folder().join("tercet")
+}
+
+fn build() -> PathBuf {
+    let test = std::env::current_exe().expect("the operating system tells where this program is");
+    let beside = test.parent().expect("a program lies in a folder");
+    // target/<profile>/deps/<test> for tests, target/<profile>/<program> for programs.
+    let profile = if beside.ends_with("deps") { beside.parent().unwrap_or(beside) } else { beside };
+    let target = profile.parent().expect("a profile's folder lies in the target folder");
+    let name = profile.file_name().and_then(|name| name.to_str()).unwrap_or("debug");
+    let lock = std::fs::File::create(target.join("tercet-programs.lock")).expect("the target folder is writable");
+    lock.lock().expect("a lock on a file of our own");
+    let cargo = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
+    let built = Command::new(cargo)
+        .current_dir(concat!(env!("CARGO_MANIFEST_DIR"), "/.."))
+        .args(["build", "--quiet", "--workspace", "--bins", "--profile", if name == "debug" { "dev" } else { name }])
+        .arg("--target-dir")
+        .arg(target)
+        .status();
+    match built {
+        Ok(status) if status.success() => {}
+        Ok(status) => panic!("cargo could not build tercetd and tercet: {status}"),
+        // Without cargo (an archive of tests on another machine) what is there is used.
+        Err(_) if profile.join("tercetd").exists() => {}
+        Err(error) => panic!("no tercetd in {}, and cargo cannot build it: {error}", profile.display()),
+    }
+    profile.to_owned()
+}

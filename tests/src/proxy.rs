@@ -1,0 +1,110 @@
+//! A TCP link that a test can cut and heal: put between two nodes by giving each a `cluster.toml`
+//! that names the proxy as the other one's address. TLS runs through it end to end.
+
+use std::collections::HashMap;
+use std::io::{Read, Write};
+use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex};
+
+/// A link to one address.
+#[derive(Debug)]
+pub struct Proxy {
+    /// What to connect to in place of the target.
+    pub address: SocketAddr,
+    shared: Arc<Shared>,
+}
+
+#[derive(Debug)]
+struct Shared {
+    target: SocketAddr,
+    cut: AtomicBool,
+    closed: AtomicBool,
+    next: AtomicU64,
+    open: Mutex<HashMap<u64, (TcpStream, TcpStream)>>,
+}
+
+impl Proxy {
+    pub fn start(target: SocketAddr, cut: bool) -> Self {
+        let listener = TcpListener::bind("127.0.0.1:0").expect("a free port on loopback");
+        let address = listener.local_addr().expect("a bound socket has an address");
+        let shared = Arc::new(Shared {
+            target,
+            cut: AtomicBool::new(cut),
+            closed: AtomicBool::new(false),
+            next: AtomicU64::new(0),
+            open: Mutex::default(),
+        });
+        let serving = shared.clone();
+        std::thread::spawn(move || {
+            for stream in listener.incoming().flatten() {
+                if serving.closed.load(Ordering::SeqCst) {
+                    return;
+                }
+                serving.clone().link(stream);
+            }
+        });
+        Self { address, shared }
+    }
+
+    /// Breaks every connection, and refuses new ones.
+    pub fn cut(&self) {
+        self.shared.cut.store(true, Ordering::SeqCst);
+        self.shared.break_all();
+    }
+
+    pub fn heal(&self) {
+        self.shared.cut.store(false, Ordering::SeqCst);
+    }
+}
+
+impl Drop for Proxy {
+    fn drop(&mut self) {
+        self.shared.closed.store(true, Ordering::SeqCst);
+        self.shared.break_all();
+        // Wakes the accepting thread, which then ends.
+        let _ = TcpStream::connect(self.address);
+    }
+}
+
+impl Shared {
+    fn break_all(&self) {
+        for (_, (a, b)) in self.open.lock().expect("no thread panics while it holds the links").drain() {
+            let _ = a.shutdown(Shutdown::Both);
+            let _ = b.shutdown(Shutdown::Both);
+        }
+    }
+
+    fn link(self: Arc<Self>, near: TcpStream) {
+        if self.cut.load(Ordering::SeqCst) {
+            return;
+        }
+        let Ok(far) = TcpStream::connect(self.target) else { return };
+        let _ = (near.set_nodelay(true), far.set_nodelay(true));
+        let handles = (near.try_clone(), far.try_clone(), near.try_clone(), far.try_clone());
+        let (Ok(near_in), Ok(far_out), Ok(near_kept), Ok(far_kept)) = handles else { return };
+        let id = self.next.fetch_add(1, Ordering::SeqCst);
+        self.open.lock().expect("no thread panics while it holds the links").insert(id, (near_kept, far_kept));
+        // A cut between the check above and the insertion would be missed otherwise.
+        if self.cut.load(Ordering::SeqCst) {
+            self.break_all();
+        }
+        let shared = self.clone();
+        std::thread::spawn(move || {
+            pump(near_in, far_out);
+            shared.open.lock().expect("no thread panics while it holds the links").remove(&id);
+        });
+        std::thread::spawn(move || pump(far, near));
+    }
+}
+
+/// Copies until one side ends, and then ends both.
+fn pump(mut from: TcpStream, mut to: TcpStream) {
+    let mut buffer = vec![0; 64 << 10];
+    while let Ok(count @ 1..) = from.read(&mut buffer) {
+        if to.write_all(&buffer[..count]).is_err() {
+            break;
+        }
+    }
+    let _ = (from.shutdown(Shutdown::Both), to.shutdown(Shutdown::Both));
+}
