@@ -87,12 +87,13 @@ It stops on SIGTERM and Ctrl-C, and exits with 1 and the reason when it cannot g
 
 fn main() -> ExitCode {
     let cli = Cli::parse();
+    let log = cli.log.clone();
     let done = start_logging(cli.log.as_deref(), &cli.command).and_then(|()| {
         let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
         runtime.block_on(async {
             match cli.command {
                 Command::Run(run) => run_node(run).await,
-                Command::Up(args) => up::up(args.into()).await,
+                Command::Up(args) => up::up(args.options(log)).await,
             }
         })
     });
@@ -106,6 +107,7 @@ fn main() -> ExitCode {
 }
 
 async fn run_node(run: Run) -> Result<()> {
+    up::die_with_parent()?;
     let (config, keys) = Config::load(&run.config, &run.node)?;
     let mut terminate = signal(SignalKind::terminate())?;
     let mut interrupt = signal(SignalKind::interrupt())?;
@@ -118,15 +120,15 @@ async fn run_node(run: Run) -> Result<()> {
     node::run(config, keys, stop).await
 }
 
-impl From<Up> for up::Options {
-    fn from(args: Up) -> Self {
-        Self {
-            config: args.config,
-            data_dir: args.data_dir,
-            nodes_per_cloud: args.nodes_per_cloud.map(usize::from),
-            clouds: args.clouds,
-            restart: args.restart,
-            log: None,
+impl Up {
+    fn options(self, log: Option<String>) -> up::Options {
+        up::Options {
+            config: self.config,
+            data_dir: self.data_dir,
+            nodes_per_cloud: self.nodes_per_cloud.map(usize::from),
+            clouds: self.clouds,
+            restart: self.restart,
+            log,
         }
     }
 }
@@ -134,7 +136,8 @@ impl From<Up> for up::Options {
 fn start_logging(filter: Option<&str>, command: &Command) -> Result<()> {
     let default = match command {
         Command::Up(_) => "warn",
-        Command::Run(_) => "info",
+        // openraft tells every step of its own at info.
+        Command::Run(_) => "info,openraft=warn",
     };
     let filter = match filter {
         Some(filter) => EnvFilter::try_new(filter).context("--log is not a filter; write for example --log debug")?,

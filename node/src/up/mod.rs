@@ -1,10 +1,21 @@
-//! `tercetd up`: makes a federation in a data folder, runs its nodes as child processes, shows the
-//! first event become FINAL and SEALED, and stays until Ctrl-C.
+//! `tercetd up`: makes a federation in a data folder (`create.rs`) or opens the one that is there
+//! (`prepare.rs`), runs its nodes as child processes (`children.rs`), shows the first event become
+//! FINAL and SEALED (`hello.rs`, over the public API), and stays until Ctrl-C. It never touches the
+//! state of a node: whatever it does, a user could do by hand.
 
+mod children;
 pub mod create;
+mod hello;
+mod lamps;
+mod prepare;
 
+use anyhow::Result;
+pub use children::die_with_parent;
+use children::{Children, Exit};
 use std::path::PathBuf;
 use tercet_core::ids::CloudId;
+use tokio::signal::unix::{SignalKind, signal};
+use tokio::time::Instant;
 
 /// What `tercetd up` was asked for.
 pub struct Options {
@@ -18,6 +29,45 @@ pub struct Options {
     pub log: Option<String>,
 }
 
-pub async fn up(_options: Options) -> anyhow::Result<()> {
-    anyhow::bail!("not yet")
+/// Runs until Ctrl-C or SIGTERM, or until every node is gone.
+pub async fn up(options: Options) -> Result<()> {
+    let begun = Instant::now();
+    let cluster = prepare::prepare(&options)?;
+    cluster.print_plan();
+    let mut children = Children::start(&cluster, options.log, options.restart)?;
+    let mut terminate = signal(SignalKind::terminate())?;
+    let mut interrupt = signal(SignalKind::interrupt())?;
+    let mut hello = Some(Box::pin(hello::show(&cluster, begun)));
+    // Children are started by the main task only: the kernel ties their lives to the thread that
+    // started them, and this is the thread that lives as long as the process.
+    let outcome = loop {
+        let showing = async {
+            match hello.as_mut() {
+                Some(hello) => hello.await,
+                None => std::future::pending().await,
+            }
+        };
+        tokio::select! {
+            _ = terminate.recv() => break Ok(()),
+            _ = interrupt.recv() => break Ok(()),
+            shown = showing => {
+                hello = None;
+                if let Err(e) = shown {
+                    println!("\nThe first event was not shown: {e:#}\nThe nodes go on; their logs are {}/nodes/<node>/log.txt", cluster.dir.display());
+                }
+            }
+            exit = children.changed() => match exit {
+                Exit::One => {}
+                Exit::All => break Err(anyhow::anyhow!("every node has exited; their last words are above")),
+            }
+        }
+    };
+    drop(hello);
+    println!("\nStopping the nodes ...");
+    tokio::select! {
+        () = children.stop() => {}
+        _ = interrupt.recv() => children.kill(),
+    }
+    println!("Stopped. Start again with the same command: nothing is lost.");
+    outcome
 }
