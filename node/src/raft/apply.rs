@@ -89,7 +89,7 @@ impl Store {
             }
         };
         let machine = load(&genesis, &cloud, &region, &engine, &stored)?;
-        let applied = machine.applied_index();
+        let (applied, next) = (machine.applied_index(), machine.next_index());
         Ok(Self {
             genesis,
             cloud,
@@ -102,7 +102,7 @@ impl Store {
             facts: broadcast::Sender::new(FACT_QUEUE_BATCHES),
             recent: Mutex::new(Recent { after: applied, ..Recent::default() }),
             failed: watch::Sender::new(None),
-            flush: FlushControl::new(applied),
+            flush: FlushControl::new(next),
         })
     }
 
@@ -146,12 +146,12 @@ impl Store {
     /// Puts the state that the engine now holds in place of the one in memory.
     pub fn reload(&self, stored: Stored) -> Result<(), Broken> {
         let loaded = load(&self.genesis, &self.cloud, &self.region, &self.engine, &stored)?;
-        let applied = loaded.applied_index();
+        let (applied, next) = (loaded.applied_index(), loaded.next_index());
         *self.write() = loaded;
         self.set_stored(stored);
         // The facts in between are unknown here.
         *self.recent.lock().unwrap_or_else(PoisonError::into_inner) = Recent { after: applied, ..Recent::default() };
-        self.flush.flushed.send_replace(applied);
+        self.flush.flushed.send_replace(next);
         self.applied.send_replace(applied);
         Ok(())
     }
@@ -224,7 +224,7 @@ fn load(
     })
 }
 
-type Payload = EntryPayload<super::types::Proposal, u64, tercet_core::ids::NodeId>;
+type Payload = EntryPayload<super::types::Proposal, u64, String>;
 
 fn apply_one(machine: &mut Machine, id: LogId, payload: Payload) -> Result<(Outcome, Vec<Fact>), Broken> {
     let mut result = (Outcome(None), Vec::new());

@@ -121,11 +121,11 @@ pub async fn run(shared: &Arc<Shared>, plan: Plan) -> anyhow::Result<Raft> {
         tracing::warn!(upto = target.index, "this node lost its log; it takes no part in votes until it has caught up");
     }
     let applier = Applier { store: shared.store.clone() };
-    let network = Network { peers: shared.peers.clone(), sessions: shared.sessions.clone() };
+    let network = Network { members: shared.members.clone(), peers: shared.peers.clone(), sessions: shared.sessions.clone() };
     let log = LogStore::new(shared.store.log.clone());
     let raft = Raft::new(shared.id, Arc::new(config(shared)?), network, log, applier).await.context("starting Raft")?;
     if initialise {
-        let members: BTreeMap<u64, NodeId> = (1..).zip(shared.members.iter().cloned()).collect();
+        let members: BTreeMap<u64, String> = (1..).zip(shared.members.iter().map(NodeId::to_string)).collect();
         match raft.initialize(members).await {
             // It was initialised before this node was asked to.
             Ok(()) | Err(RaftError::APIError(InitializeError::NotAllowed(_))) => {}

@@ -25,7 +25,7 @@ const HELD_POLL: Duration = Duration::from_millis(20);
 pub type Hold = OwnedRwLockReadGuard<()>;
 
 pub struct FlushControl {
-    /// Applied up to here is in the engine.
+    /// The index after the last entry whose effect is in the engine.
     pub flushed: watch::Sender<u64>,
     /// Since when something waits, and how many bytes.
     pending: watch::Sender<Option<(Instant, usize)>>,
@@ -75,13 +75,13 @@ impl FlushControl {
 
     /// Flushes everything applied up to now, and waits for it. Returns early if the replica failed.
     pub async fn flush_now(&self, store: &Store) {
-        let target = store.read().applied_index();
+        let target = store.read().next_index();
         let mut flushed = self.flushed.subscribe();
         let mut failed = store.failed.subscribe();
         self.forced.store(true, Ordering::Relaxed);
         self.wake.notify_one();
         tokio::select! {
-            _ = flushed.wait_for(|index| *index >= target) => {}
+            _ = flushed.wait_for(|next| *next >= target) => {}
             _ = failed.wait_for(Option::is_some) => {}
         }
     }
@@ -144,7 +144,7 @@ pub async fn once(store: &Arc<Store>) -> Result<(), Broken> {
         machine.check()?;
         store.flush.pending.send_replace(None);
         if machine.dirty_since.take().is_none() {
-            let flushed = machine.applied_index();
+            let flushed = machine.next_index();
             drop(machine);
             store.flush.flushed.send_replace(flushed);
             return Ok(());
@@ -156,13 +156,13 @@ pub async fn once(store: &Arc<Store>) -> Result<(), Broken> {
         rows.push(stored.row());
         (rows, stored)
     };
-    let index = stored.applied.as_ref().map_or(0, |id| id.index);
+    let next = stored.applied.as_ref().map_or(0, |id| id.index + 1);
     // The log outlives this task, so an error means that it is gone with everything else.
-    let _ = store.log.durable().wait_for(|next| *next > index).await;
+    let _ = store.log.durable().wait_for(|durable| *durable >= next).await;
     write(store, rows).await?;
     store.set_stored(stored);
     store.write().overlay.thaw();
-    store.flush.flushed.send_replace(index);
+    store.flush.flushed.send_replace(next);
     Ok(())
 }
 

@@ -147,6 +147,11 @@ impl Machine {
         self.applied.as_ref().map_or(0, |id| id.index)
     }
 
+    /// The index of the entry to apply next.
+    pub fn next_index(&self) -> u64 {
+        self.applied.as_ref().map_or(0, |id| id.index + 1)
+    }
+
     pub fn stored(&self) -> Stored {
         Stored {
             complete: true,
@@ -168,7 +173,7 @@ mod tests {
         let engine: Arc<dyn Engine> = Arc::new(MemoryEngine::new());
         let mut overlay = Overlay::new(engine.clone());
         let mut model = MemoryRecords::default();
-        let mut put = |overlay: &mut Overlay, model: &mut MemoryRecords, n: u8, value: u8| {
+        let put = |overlay: &mut Overlay, model: &mut MemoryRecords, n: u8, value: u8| {
             overlay.put(vec![n], vec![value]);
             model.put(vec![n], vec![value]);
         };

@@ -121,6 +121,7 @@ struct Shared {
     incoming: Mutex<Option<serve::Incoming>>,
     may_vote: AtomicBool,
     leadership: watch::Sender<Leadership>,
+    stopping: AtomicBool,
 }
 
 impl Shared {
@@ -136,7 +137,6 @@ struct Inner {
     election_max: Duration,
     limits: propose::Limits,
     proposals: mpsc::Sender<propose::Pending>,
-    stopping: AtomicBool,
     /// Ended when the last handle goes, or by `stop`.
     tasks: Mutex<JoinSet<()>>,
 }
@@ -197,6 +197,7 @@ impl Replica {
             incoming: Mutex::default(),
             may_vote: AtomicBool::new(true),
             leadership: watch::Sender::new(Leadership { term: 0, leader: None, is_leader: false }),
+            stopping: AtomicBool::new(false),
         });
         boot::config(&shared)?;
         let (proposals, queue) = propose::queue();
@@ -224,7 +225,6 @@ impl Replica {
             shared,
             limits: propose::Limits::new(),
             proposals,
-            stopping: AtomicBool::new(false),
             tasks: Mutex::new(tasks),
         };
         Ok(Self { inner: Arc::new(inner) })
@@ -263,7 +263,7 @@ impl Replica {
         match tokio::time::timeout(self.inner.election_max, read).await {
             Ok(Ok(position)) => Ok(position.index()),
             Ok(Err(RaftError::APIError(LinearizableReadError::ForwardToLeader(forward)))) => {
-                Err(propose::not_leader(forward.leader_node))
+                Err(propose::forwarded(forward))
             }
             Ok(Err(RaftError::Fatal(_))) => Err(ProposeError::Stopped),
             Ok(Err(_)) | Err(_) => Err(ProposeError::NoLeader),
@@ -312,7 +312,7 @@ impl Replica {
     /// Flushes applied state and stops. Idempotent.
     pub async fn stop(&self) {
         let shared = &self.inner.shared;
-        if self.inner.stopping.swap(true, Ordering::SeqCst) {
+        if shared.stopping.swap(true, Ordering::SeqCst) {
             return;
         }
         if let Some(raft) = shared.raft.get() {
@@ -329,7 +329,7 @@ impl Replica {
 
     fn check_running(&self) -> Result<(), ProposeError> {
         let failed = self.inner.shared.store.failed.borrow().is_some();
-        if failed || self.inner.stopping.load(Ordering::SeqCst) { Err(ProposeError::Stopped) } else { Ok(()) }
+        if failed || self.inner.shared.stopping.load(Ordering::SeqCst) { Err(ProposeError::Stopped) } else { Ok(()) }
     }
 }
 
@@ -363,12 +363,18 @@ async fn watch_raft(shared: Arc<Shared>, raft: Raft) {
                 news
             });
             if let Err(fatal) = &now.running_state {
-                return shared.store.fail(format!("Raft ended: {fatal}"));
+                return ended(&shared, fatal);
             }
         }
         if metrics.changed().await.is_err() {
-            return shared.store.fail("Raft ended");
+            return ended(&shared, "its task is gone");
         }
+    }
+}
+
+fn ended(shared: &Shared, why: impl std::fmt::Display) {
+    if !shared.stopping.load(Ordering::SeqCst) {
+        shared.store.fail(format!("Raft ended: {why}"));
     }
 }
 

@@ -46,6 +46,8 @@ pub async fn call<Q: Serialize, A: DeserializeOwned>(
 }
 
 pub struct Network {
+    /// The index of a member + 1 is its Raft id.
+    pub members: Vec<NodeId>,
     pub peers: PeerClient,
     pub sessions: Arc<Sessions>,
 }
@@ -53,8 +55,9 @@ pub struct Network {
 impl RaftNetworkFactory<TypeConfig> for Network {
     type Network = Member;
 
-    async fn new_client(&mut self, _target: u64, node: &NodeId) -> Member {
-        Member { peers: self.peers.clone(), sessions: self.sessions.clone(), to: node.clone() }
+    async fn new_client(&mut self, target: u64, _node: &String) -> Member {
+        let to = self.members[target as usize - 1].clone();
+        Member { peers: self.peers.clone(), sessions: self.sessions.clone(), to }
     }
 }
 

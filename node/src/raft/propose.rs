@@ -13,6 +13,7 @@ use openraft::errors::{ClientWriteError, ForwardToLeader};
 use openraft::impls::ProgressResponder;
 use openraft::raft::ClientWriteResult;
 use serde::{Deserialize, Serialize};
+use std::io::ErrorKind;
 use std::sync::Arc;
 use std::time::Duration;
 use tercet_core::codec;
@@ -28,8 +29,6 @@ const BYTE_UNIT: usize = 1024;
 const MAX_IN_FLIGHT_UNITS: usize = 64 << 10;
 /// How long a command may take to be committed and applied.
 const PROPOSE_TIMEOUT: Duration = Duration::from_secs(10);
-/// How often a forwarded command follows a leader that moved.
-const MAX_FORWARDS: usize = 4;
 
 type Outcome = ClientWriteResult<TypeConfig>;
 
@@ -89,7 +88,21 @@ pub async fn run(
     mut queue: mpsc::Receiver<Pending>,
 ) {
     let mut clock: Option<Clock> = None;
-    while let Some(pending) = queue.recv().await {
+    loop {
+        let pending = tokio::select! {
+            pending = queue.recv() => pending,
+            // A new leadership starts its clock, also when nothing is proposed yet.
+            changed = leadership.changed() => {
+                if changed.is_err() {
+                    return;
+                }
+                if leadership.borrow_and_update().is_leader {
+                    let _ = current_clock(&raft, &store, &mut leadership, &mut clock).await;
+                }
+                continue;
+            }
+        };
+        let Some(pending) = pending else { return };
         if pending.answer.is_closed() {
             continue;
         }
@@ -148,8 +161,8 @@ pub fn not_leader(leader: Option<NodeId>) -> ProposeError {
     }
 }
 
-fn forwarded(forward: ForwardToLeader<TypeConfig>) -> ProposeError {
-    not_leader(forward.leader_node)
+pub fn forwarded(forward: ForwardToLeader<TypeConfig>) -> ProposeError {
+    not_leader(forward.leader_node.and_then(|name| NodeId::new(name).ok()))
 }
 
 /// A command forwarded to the leader.
@@ -234,35 +247,32 @@ impl Replica {
 
     pub(super) async fn propose_there(&self, request_id: Option<RequestId>, command: Command) -> Result<Committed, ProposeError> {
         let deadline = Instant::now() + PROPOSE_TIMEOUT;
+        // An election takes so long; what certainly changed nothing is tried again meanwhile.
+        let patience = (Instant::now() + 2 * self.inner.election_max).min(deadline);
         let mut leadership = self.leadership();
         // Where an earlier answer pointed.
         let mut hint: Option<NodeId> = None;
-        let mut result = Err(ProposeError::NoLeader);
-        for _ in 0..MAX_FORWARDS {
+        loop {
             self.check_running()?;
             let elected = leadership.wait_for(|now| now.leader.is_some() || now.is_leader);
-            let Ok(Ok(now)) = tokio::time::timeout(self.inner.election_max, elected).await.map(|now| now.map(|now| now.clone()))
-            else {
-                return result;
-            };
-            result = match hint.take().or(now.leader) {
+            let now = tokio::time::timeout_at(patience, elected).await.map(|now| now.map(|now| now.clone()));
+            let Ok(Ok(now)) = now else { return Err(ProposeError::NoLeader) };
+            let result = match hint.take().or(now.leader) {
                 _ if now.is_leader => self.propose_here(request_id, command.clone()).await,
                 Some(leader) => self.forward(&leader, request_id, &command, deadline).await,
-                None => return result,
+                None => Err(ProposeError::NoLeader),
             };
-            // These are certain to have changed nothing, so asking the next leader repeats nothing.
             match &result {
                 Err(ProposeError::NotLeader { leader }) => hint.clone_from(leader),
                 Err(ProposeError::NoLeader) => {}
                 _ => return result,
             }
-            // The new leader, or this node, may need a moment to know.
-            let _ = tokio::time::timeout(self.inner.heartbeat, leadership.changed()).await;
-            if Instant::now() >= deadline {
+            if Instant::now() >= patience {
                 return result;
             }
+            // The new leader, or this node, may need a moment to know.
+            let _ = tokio::time::timeout(self.inner.heartbeat, leadership.changed()).await;
         }
-        result
     }
 
     async fn forward(
@@ -283,7 +293,11 @@ impl Replica {
             Ok(answer) => answer.into(),
             Err(error) => {
                 tracing::debug!(%leader, %error, "forwarding a command failed");
-                Err(ProposeError::OutcomeUnknown)
+                match error.kind() {
+                    // There was no connection: the command never left.
+                    ErrorKind::ConnectionRefused | ErrorKind::HostUnreachable => Err(ProposeError::NoLeader),
+                    _ => Err(ProposeError::OutcomeUnknown),
+                }
             }
         }
     }

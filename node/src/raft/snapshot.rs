@@ -45,8 +45,8 @@ const SPOOL_PREFIX: &str = "incoming-";
 
 /// A snapshot as openraft passes it around.
 pub enum SnapshotData {
-    /// The own engine, kept still.
-    Held(Hold),
+    /// An engine, kept still.
+    Held(Arc<Store>, Hold),
     /// Another member's, fetched completely.
     Fetched(Spool),
 }
@@ -74,13 +74,34 @@ pub enum Answer {
     Status { vote: Option<Vote>, last: Option<LogId> },
 }
 
+impl SnapshotData {
+    /// Gives every piece, in key order.
+    fn for_each(self, mut take: impl FnMut(Vec<Row>) -> Result<(), Broken>) -> Result<(), Broken> {
+        let (store, _hold) = match self {
+            Self::Fetched(spool) => return spool.for_each(take),
+            Self::Held(store, hold) => (store, hold),
+        };
+        let (mut after, mut end) = (None, false);
+        while !end {
+            let rows;
+            (rows, end) = read_piece(&store, after)?;
+            after = rows.last().map(|(key, _)| key.clone());
+            take(rows)?;
+        }
+        Ok(())
+    }
+}
+
 /// The snapshot that the engine holds, if there is one.
 pub async fn current(store: &Arc<Store>) -> Option<SnapshotOf<TypeConfig, SnapshotData>> {
+    Some(held(store).await).filter(|snapshot| snapshot.meta.last_log_id.is_some())
+}
+
+async fn held(store: &Arc<Store>) -> SnapshotOf<TypeConfig, SnapshotData> {
     let hold = store.flush.hold().await;
     let stored = store.stored();
-    stored.applied?;
     let meta = SnapshotMeta { last_log_id: stored.applied, last_membership: stored.membership };
-    Some(SnapshotOf::<TypeConfig, SnapshotData> { meta, snapshot: SnapshotData::Held(hold) })
+    SnapshotOf::<TypeConfig, SnapshotData> { meta, snapshot: SnapshotData::Held(store.clone(), hold) }
 }
 
 /// Building a snapshot is a flush.
@@ -99,7 +120,7 @@ impl RaftSnapshotBuilder<TypeConfig> for Builder {
 
     async fn build_snapshot(&mut self) -> io::Result<SnapshotOf<TypeConfig, SnapshotData>> {
         self.store.flush.flush_now(&self.store).await;
-        current(&self.store).await.ok_or_else(|| io::Error::other("there is no applied state to make a snapshot of"))
+        Ok(held(&self.store).await)
     }
 }
 
@@ -149,7 +170,7 @@ impl Sessions {
 
     pub async fn open(&self, store: &Arc<Store>, entropy: &dyn Entropy) -> io::Result<Answer> {
         let snapshot = current(store).await;
-        let Some(SnapshotOf::<TypeConfig, SnapshotData> { meta, snapshot: SnapshotData::Held(hold) }) = snapshot else {
+        let Some(SnapshotOf::<TypeConfig, SnapshotData> { meta, snapshot: SnapshotData::Held(_, hold) }) = snapshot else {
             return Err(io::Error::other("this node has no applied state either"));
         };
         let session = random(entropy);
@@ -214,7 +235,7 @@ pub async fn offer(
     snapshot: SnapshotOf<TypeConfig, SnapshotData>,
     patience: Duration,
 ) -> io::Result<SnapshotResponse<TypeConfig>> {
-    let SnapshotData::Held(hold) = snapshot.snapshot else {
+    let SnapshotData::Held(_, hold) = snapshot.snapshot else {
         return Err(io::Error::other("only the own state can be offered"));
     };
     // The id needs to be fresh only among the sessions of this process.
@@ -370,11 +391,11 @@ pub async fn fetch(peers: &PeerClient, from: &NodeId, session: u64, mut spool: S
 
 /// Puts a fetched snapshot in place of the applied state.
 pub async fn install(store: &Arc<Store>, meta: &SnapshotMeta, snapshot: SnapshotData) -> Result<(), Broken> {
-    let SnapshotData::Fetched(spool) = snapshot else {
-        // openraft hands back the own snapshot at a restart only if it is newer than the state,
-        // which it cannot be: it is the state.
+    // openraft hands back the own snapshot at a restart only if it is newer than the state, which it
+    // cannot be: it is the state.
+    if matches!(&snapshot, SnapshotData::Held(own, _) if Arc::ptr_eq(own, store)) {
         return Err(Broken("the own state was offered as a snapshot to install".into()));
-    };
+    }
     let _exclusive = store.flush.exclude().await;
     tracing::info!(upto = ?meta.last_log_id.map(|id| id.index), "installing a snapshot");
     store.write().unusable = Some("a snapshot is being installed; retry in a moment".into());
@@ -389,7 +410,7 @@ pub async fn install(store: &Arc<Store>, meta: &SnapshotMeta, snapshot: Snapshot
         engine.write(vec![Stored { complete: false, ..Stored::default() }.row()])?;
         engine.clear()?;
         engine.write(vec![Stored { complete: false, ..Stored::default() }.row()])?;
-        spool.for_each(|rows| engine.write(rows))?;
+        snapshot.for_each(|rows| engine.write(rows))?;
         engine.write(vec![stored.row()])?;
         store.reload(stored)
     })

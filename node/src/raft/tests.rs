@@ -1,1 +1,8 @@
+//! Replicas of one cloud, in memory under simulated time and on disk.
 
+mod group;
+mod members;
+mod restarts;
+mod suite;
+
+use group::{Group, Place};

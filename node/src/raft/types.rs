@@ -8,7 +8,7 @@ use std::fmt;
 use std::io;
 use tercet_core::codec;
 use tercet_core::command::{self, Command, Reply};
-use tercet_core::ids::{NodeId, RequestId};
+use tercet_core::ids::RequestId;
 use tercet_core::rejection::Rejection;
 use tercet_core::time::Millis;
 
@@ -16,7 +16,7 @@ openraft::declare_raft_types!(
     pub TypeConfig:
         D = Proposal,
         R = Outcome,
-        Node = NodeId,
+        Node = String,
 );
 
 pub type Raft = openraft::Raft<TypeConfig, super::apply::Applier>;
@@ -135,7 +135,7 @@ mod tests {
     #[test]
     fn every_kind_of_entry_survives_the_log() {
         let id = log_id(Position { term: 3, node: 2, index: 9 });
-        let members = [(1, NodeId::new("gcp-1").unwrap())].into_iter().collect::<std::collections::BTreeMap<_, _>>();
+        let members = [(1, "gcp-1".to_owned())].into_iter().collect::<std::collections::BTreeMap<_, _>>();
         let membership = openraft::Membership::new(vec![[1].into()], members).unwrap();
         let proposal = Proposal { at: 7, body: Bytes::from_static(b"body") };
         let payloads = [EntryPayload::Blank, EntryPayload::Normal(proposal), EntryPayload::Membership(membership)];
