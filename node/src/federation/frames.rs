@@ -10,7 +10,7 @@ use std::time::Duration;
 use tercet_core::codec;
 use tercet_core::epochs::Opening;
 use tercet_core::events::RemoteBody;
-use tercet_core::evidence::Evidence;
+use tercet_core::evidence::{Evidence, Statement};
 use tercet_core::ids::{CloudId, EpochId, FedId, Hash, NodeId, Tag};
 use tercet_core::mirrors::LogChunk;
 use tercet_core::transparency::{Leaf, SignedNote};
@@ -114,6 +114,8 @@ pub(super) enum Question {
         index: u64,
         size: u64,
     },
+    /// What convicted clouds answered for these tags, and their notes that fit no mirror.
+    Testimony(Vec<Tag>),
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -124,6 +126,7 @@ pub(super) enum Answer {
     Note(Option<Box<SignedNote>>),
     Root(Option<Hash>),
     Leaf(Option<(Leaf, Vec<Hash>)>),
+    Testimony { statements: Vec<Statement>, strays: Vec<SignedNote> },
 }
 
 /// The sending half: encodes, and gives up on a peer that does not read.

@@ -13,6 +13,7 @@ mod pull;
 mod relay;
 mod serve;
 mod sign;
+mod testimony;
 #[cfg(test)]
 mod tests;
 mod verify;
@@ -226,4 +227,5 @@ fn start_leading(shared: &Arc<Shared>, work: &mut JoinSet<()>) {
     }
     work.spawn(sign::lead(shared.clone()));
     work.spawn(relay::run(shared.clone()));
+    work.spawn(testimony::run(shared.clone()));
 }

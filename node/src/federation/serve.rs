@@ -247,6 +247,12 @@ fn answer(shared: &Shared, question: &Question) -> Result<Answer, Broken> {
             let proof = view.state.proof(view.records, cloud, *index, *size)?;
             Ok(proof.map(|proof| (leaf, proof)))
         })?),
+        Question::Testimony(tags) => replica.read(|view| {
+            let tags = &tags[..tags.len().min(MAX_ASKED_TAGS)];
+            let statements = view.state.testimony(view.records, tags)?;
+            let strays = view.state.stray_notes().into_iter().map(|chunk| chunk.note).collect();
+            Ok(Answer::Testimony { statements, strays })
+        })?,
     })
 }
 

@@ -6,7 +6,7 @@ use crate::federation::board::{Link, Stats, Wish};
 use crate::federation::frames::{Answer, MAX_ASKED_EVIDENCE, Question, Receiver, Reply, Request, Sender};
 use crate::federation::ingest::{self, MAX_QUEUED, MAX_RESULTS, Outcome, Piece};
 use crate::federation::verify::{Checked, Verifier, contradicts};
-use crate::federation::{Shared, epochs, investigate};
+use crate::federation::{Shared, epochs, investigate, testimony};
 use std::collections::{BTreeMap, VecDeque};
 use std::io;
 use std::sync::Arc;
@@ -218,6 +218,8 @@ impl Session<'_> {
                 self.dropped(&cloud, "its epoch is unknown here").await?;
             }
             Checked::Contradiction(note) => {
+                let (shared, stray) = (self.shared.clone(), SignedNote::clone(&note));
+                self.shared.tasks.spawn(async move { testimony::keep(&shared, stray).await });
                 investigate::start(self.shared, *note, self.link.clone());
                 self.dropped(&cloud, "it is signed, and contradicts what is held here").await?;
             }
