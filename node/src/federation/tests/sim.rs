@@ -2,7 +2,7 @@
 
 use crate::config::{CloudEntry, Directory, NodeEntry};
 use crate::env::memory::MemoryNetwork;
-use crate::env::{Connection, Env, FrameSink, PeerNetwork};
+use crate::env::{Connection, FrameSink, PeerNetwork};
 use crate::federation::{Federation, PeerCloud};
 use crate::peer::{PeerClient, PeerServer};
 use crate::raft::{ProposeError, Replica, ReplicaConfig};
@@ -31,7 +31,7 @@ use tercet_core::wire::sha256;
 pub const CLOUDS: [&str; 3] = ["aws", "azure", "gcp"];
 /// Longer than anything here takes in simulated time.
 const PATIENCE: Duration = Duration::from_secs(120);
-const LOOK: Duration = Duration::from_millis(10);
+const LOOK: Duration = Duration::from_millis(2);
 
 pub fn cloud(name: &str) -> CloudId {
     CloudId::new(name).unwrap()
@@ -200,6 +200,10 @@ impl Sim {
     pub fn heal(&self) {
         self.network.heal_all();
         self.wires.stalled.lock().unwrap().clear();
+    }
+
+    pub fn set_latency(&self, latency: Duration) {
+        self.network.set_latency(latency);
     }
 
     pub fn federation_frames(&self) -> u64 {
@@ -391,8 +395,8 @@ impl Sim {
                 CLOUDS.iter().all(|at| {
                     let theirs = self.read(at, |view| view.state.head(&cloud(of)));
                     let size = own.as_ref().map_or(0, |head| head.size);
-                    let by = |by: &&str| self.read(at, |view| view.state.audited(&cloud(of), &cloud(by))) == size;
-                    own == theirs && CLOUDS.iter().filter(|by| *by != of).all(|name| by(&name))
+                    let by = |by: &str| self.read(at, |view| view.state.audited(&cloud(of), &cloud(by))) == size;
+                    own == theirs && CLOUDS.iter().filter(|by| *by != of).all(|name| by(name))
                 })
             })
         };
