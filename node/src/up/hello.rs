@@ -7,7 +7,7 @@ use crate::config::CloudEntry;
 use crate::env::{Os, WallClock};
 use crate::keys;
 use anyhow::{Context, Result, bail};
-use reqwest::{Client, StatusCode};
+use reqwest::Client;
 use rustls::pki_types::CertificateDer;
 use rustls::pki_types::pem::PemObject;
 use serde_json::{Value, json};
@@ -227,15 +227,16 @@ impl Api {
         Ok(Self { client, token: keys::load_token(&dir.join(keys::ADMIN_TOKEN))? })
     }
 
-    /// Whether any node of the cloud can take submissions.
+    /// Whether the cloud has a leader that can take submissions. A follower just started may still
+    /// believe in the leader of its last run, so only a leader's own word counts.
     async fn is_ready(&self, entry: &CloudEntry) -> bool {
-        for node in &entry.nodes {
-            let answer = self.client.get(format!("https://{}/readyz", node.client_addr)).send().await;
-            if answer.is_ok_and(|answer| answer.status() == StatusCode::OK) {
-                return true;
-            }
-        }
-        false
+        let asked = entry.nodes.iter().map(|node| self.health(format!("https://{}/health", node.client_addr)));
+        let answers = futures::future::join_all(asked).await;
+        answers.iter().flatten().any(|health| health["role"] == "leader" && health["status"] == "ok")
+    }
+
+    async fn health(&self, url: String) -> Option<Value> {
+        self.client.get(url).send().await.ok()?.json().await.ok()
     }
 
     /// Asks one node of the cloud after the other until one accepts, as long as the refusal may pass.
