@@ -26,7 +26,7 @@ use apply::Store;
 use openraft::ReadPolicy;
 use openraft::ServerState;
 use openraft::async_runtime::WatchReceiver;
-use openraft::errors::{LinearizableReadError, RaftError};
+use openraft::errors::{Fatal, LinearizableReadError, RaftError};
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
@@ -351,8 +351,10 @@ async fn watch_raft(shared: Arc<Shared>, raft: Raft) {
     loop {
         {
             let now = metrics.borrow_watched();
-            let leader = now.current_leader.and_then(|id| shared.members.get(id.checked_sub(1)? as usize)).cloned();
             let is_leader = now.state == ServerState::Leader;
+            // After a restart Raft remembers that this node led; it does not, until it is elected again.
+            let leader = now.current_leader.filter(|id| is_leader || *id != shared.id);
+            let leader = leader.and_then(|id| shared.members.get(id.checked_sub(1)? as usize)).cloned();
             let leadership = Leadership { term: now.current_term, leader, is_leader };
             shared.leadership.send_if_modified(|known| {
                 let news = *known != leadership;
