@@ -124,17 +124,23 @@ impl Cluster {
 
     /// The same with another `cluster.toml`.
     pub fn run_with(&mut self, node: &str, config: &Path) {
+        let url = self.url(node);
+        self.run_as(node, node, config, &url);
+    }
+
+    /// The same for a process that the context does not know: `label` names it here.
+    pub fn run_as(&mut self, label: &str, node: &str, config: &Path, url: &str) {
         let mut command = Command::new(crate::programs::tercetd());
         command.current_dir("/").arg("run").arg("--config").arg(config).args(["--node", node]);
         let mut run = Process::start(command);
         let answered = try_eventually(NODE_LIMIT, &mut || match run.has_ended() {
             Some(status) => Ok(Err(format!("it ended with {status}"))),
-            None => self.api_of(node).map(|_| Ok(())),
+            None => self.alive(url).map(|()| Ok(())),
         });
         let output = run.output();
-        self.runs.insert(node.to_owned(), run);
+        self.runs.insert(label.to_owned(), run);
         if let Err(why) | Ok(Err(why)) = answered {
-            panic!("`tercetd run --node {node}`: {why}:\n{output}\n{}", self.logs());
+            panic!("`tercetd run` of {label}: {why}:\n{output}\n{}", self.logs());
         }
     }
 
@@ -193,8 +199,13 @@ impl Cluster {
         Ok(reply.json())
     }
 
-    fn api_of(&self, node: &str) -> Result<Reply, String> {
-        self.api().get(&format!("{}/livez", self.url(node))).try_send()
+    /// Whether something answers at this address.
+    fn alive(&self, url: &str) -> Result<(), String> {
+        self.api().get(&format!("{url}/livez")).try_send().map(|_| ())
+    }
+
+    fn is_alive(&self, node: &str) -> bool {
+        self.alive(&self.url(node)).is_ok()
     }
 
     pub fn pid(&self, node: &str) -> i32 {
@@ -280,7 +291,7 @@ impl Cluster {
 
     /// `kill -9` of all nodes of a cloud, at once.
     pub fn kill_cloud(&mut self, cloud: &str) {
-        let nodes: Vec<String> = self.nodes(cloud).into_iter().filter(|node| self.api_of(node).is_ok()).collect();
+        let nodes: Vec<String> = self.nodes(cloud).into_iter().filter(|node| self.is_alive(node)).collect();
         let pids: Vec<i32> = nodes.iter().map(|node| self.pid(node)).collect();
         self.kill_pids(&pids);
         for node in nodes {
@@ -291,7 +302,7 @@ impl Cluster {
     /// Brings every node of a cloud back that does not answer.
     pub fn run_cloud(&mut self, cloud: &str) {
         for node in self.nodes(cloud) {
-            if self.api_of(&node).is_err() {
+            if !self.is_alive(&node) {
                 self.run(&node);
             }
         }
