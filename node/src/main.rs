@@ -86,6 +86,8 @@ Examples:
 It stops on SIGTERM and Ctrl-C, and exits with 1 and the reason when it cannot go on.";
 
 fn main() -> ExitCode {
+    // Whatever this process or a library makes on disk is for its owner alone.
+    nix::sys::stat::umask(nix::sys::stat::Mode::from_bits_truncate(0o077));
     let cli = Cli::parse();
     let log = cli.log.clone();
     let done = start_logging(cli.log.as_deref(), &cli.command).and_then(|()| {
