@@ -140,9 +140,9 @@ impl Context {
         let stem = self.folder().join("tenants").join(tenant.as_str());
         let key = match &self.tenant_key {
             Some(key) if self.tenant.as_ref() == Some(tenant) => key.clone(),
-            _ => stem.with_added_extension("key"),
+            _ => stem.with_extension("key"),
         };
-        (key, stem.with_added_extension("json"))
+        (key, stem.with_extension("json"))
     }
 
     /// The tenant's signing key, or `None` if the tenant was made without signatures.

@@ -140,6 +140,9 @@ pub struct BatchItem {
     pub content: Hash,
 }
 
+/// The answer to one event of a batch.
+pub type ItemResult = Result<Receipt, Box<Problem>>;
+
 #[derive(Serialize)]
 #[serde(rename_all = "camelCase")]
 struct PlainForm<'a> {
@@ -213,7 +216,7 @@ impl Client {
         signer: &Signer,
         items: &[BatchItem],
         patience: Patience,
-    ) -> Result<Vec<Result<Receipt, Problem>>, Error> {
+    ) -> Result<Vec<ItemResult>, Error> {
         #[derive(Serialize)]
         #[serde(rename_all = "camelCase")]
         struct Batch<'a> {
@@ -223,13 +226,13 @@ impl Client {
         }
         #[derive(Deserialize)]
         struct Results {
-            results: Vec<ItemResult>,
+            results: Vec<Answered>,
         }
         #[derive(Deserialize)]
         #[serde(rename_all = "lowercase")]
-        enum ItemResult {
+        enum Answered {
             Ok(Receipt),
-            Error(Problem),
+            Error(Box<Problem>),
         }
         let contents: Vec<Hash> = items.iter().map(|item| item.content).collect();
         let batch = Batch {
@@ -245,8 +248,8 @@ impl Client {
             return Err(Error::Protocol { node: answer.node, why });
         }
         let split = |result| match result {
-            ItemResult::Ok(receipt) => Ok(receipt),
-            ItemResult::Error(problem) => Err(problem),
+            Answered::Ok(receipt) => Ok(receipt),
+            Answered::Error(problem) => Err(problem),
         };
         Ok(results.into_iter().map(split).collect())
     }

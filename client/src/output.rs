@@ -148,7 +148,7 @@ mod tests {
     fn numbers_are_grouped_by_thousands() {
         assert_eq!(
             ["0", "999", "1,000", "1,234,567"],
-            [0, 999, 1000, 1_234_567].map(grouped).each_ref().map(|s| s.as_str())
+            [0, 999, 1000, 1_234_567].map(grouped).each_ref().map(String::as_str)
         );
     }
 

@@ -3,7 +3,7 @@
 
 use serde::Serialize;
 use tercet_core::certificate::{Certificate, TRUST_VERSION, TrustBundle, Verified};
-use tercet_core::evidence::{Evidence, Lie};
+use tercet_core::evidence::Evidence;
 use tercet_core::ids::{CloudId, FedId, Hash};
 use tercet_core::wire::{Reader, domain};
 
@@ -73,12 +73,7 @@ pub fn verify(bytes: &[u8], trust: &TrustBundle) -> Result<Checked, VerifyError>
     let evidence = Evidence::decode(bytes).map_err(|error| VerifyError::Evidence(error.0))?;
     let verified = evidence.verify(&trust.genesis, &trust.openings);
     verified.map_err(|error| VerifyError::Evidence(error.to_string()))?;
-    let kind = match evidence.lie {
-        Lie::DoubleVote(..) => "double-vote",
-        Lie::ForkAtSize(..) => "fork-at-size",
-        Lie::ForkAtIndex(..) => "fork-at-index",
-    };
-    Ok(Checked::Evidence(CheckedEvidence { id: evidence.id(), cloud: evidence.cloud, kind }))
+    Ok(Checked::Evidence(CheckedEvidence { id: evidence.id(), kind: evidence.kind(), cloud: evidence.cloud }))
 }
 
 #[cfg(test)]

@@ -12,7 +12,7 @@ pub use lines::{BadLine, Lines, MAX_LINE_BYTES, Prepared};
 
 use crate::client::{Client, Patience, Route};
 use crate::error::Error;
-use crate::events::{MAX_BATCH_BYTES, MAX_BATCH_EVENTS, MAX_LEVELS, Receipt, Wait};
+use crate::events::{ItemResult, MAX_BATCH_BYTES, MAX_BATCH_EVENTS, MAX_LEVELS, Wait};
 use crate::sign::Signer;
 use lines::Chunk;
 use serde::Serialize;
@@ -40,7 +40,7 @@ const POLL_EVERY: Duration = Duration::from_millis(150);
 /// The most questions about levels of one poll.
 const POLL_CHUNKS: usize = 8;
 /// How long one question about levels may take.
-const POLL_PATIENCE: Duration = Duration::from_secs(5);
+const POLL_PATIENCE: Duration = Duration::from_secs(3);
 /// The pause before events are sent again that were refused for now.
 const RESEND_PAUSE: Duration = Duration::from_millis(500);
 
@@ -93,7 +93,7 @@ type Report = dyn Fn(&BadLine) + Send + Sync;
 
 /// What a background task brought back.
 enum Done {
-    Batch { events: Vec<Tracked>, first: bool, result: Result<Vec<Result<Receipt, crate::error::Problem>>, Error> },
+    Batch { events: Vec<Tracked>, first: bool, result: Result<Vec<ItemResult>, Error> },
     Poll { cloud: CloudId, asked: Vec<Tracked>, levels: Vec<Option<Level>> },
 }
 
@@ -261,7 +261,7 @@ impl Run {
                 let keys: Vec<&EventKey> = asked.iter().map(|event| &event.key).collect();
                 // Only this cloud: what another one answers would be taken for its knowledge.
                 let route = Route::Only(cloud.clone());
-                let patience = Patience::interactive(POLL_PATIENCE);
+                let patience = Patience { total: Some(POLL_PATIENCE), nobody_listens: Some(Duration::ZERO) };
                 let levels = client.levels(&route, &tenant, &keys, patience).await.unwrap_or_default();
                 Done::Poll { cloud, asked, levels }
             });
@@ -291,12 +291,7 @@ impl Run {
         Ok(())
     }
 
-    fn settle(
-        &mut self,
-        event: Tracked,
-        first: bool,
-        result: Result<Receipt, crate::error::Problem>,
-    ) -> Result<(), Error> {
+    fn settle(&mut self, event: Tracked, first: bool, result: ItemResult) -> Result<(), Error> {
         match result {
             Ok(receipt) => {
                 if first {
@@ -308,7 +303,7 @@ impl Run {
             Err(problem) if problem.retryable => self.tracker.later(vec![event], first, RESEND_PAUSE),
             // These fail for every event, so going on would only repeat them.
             Err(problem) if matches!(problem.code.as_str(), "unknown_tenant" | "bad_signature" | "forbidden") => {
-                return Err(Error::Refused(Box::new(problem)));
+                return Err(Error::Refused(problem));
             }
             Err(problem) if first => self.fail(&BadLine { line: event.line, why: problem.to_string() }),
             // Accepted once and refused now: another content won the race for this key.
