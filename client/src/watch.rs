@@ -11,6 +11,8 @@ use tercet_core::ids::{CloudId, TenantId};
 const MAX_MESSAGE_BYTES: usize = 1 << 20;
 /// How long a node may take until it begins to stream.
 const OPEN_TIMEOUT: Duration = Duration::from_secs(5);
+/// A node says every 15 s that the stream is alive; after this long without a word it is not.
+const SILENCE: Duration = Duration::from_secs(45);
 /// The pause between rounds over the nodes when none streams.
 const RETRY_PAUSE: Duration = Duration::from_secs(1);
 
@@ -58,12 +60,13 @@ impl<'a> Watch<'a> {
                 }
                 continue;
             };
-            match stream.chunk().await {
-                Ok(Some(bytes)) => self.parser.push(&bytes)?,
-                Ok(None) | Err(_) => {
+            match tokio::time::timeout(SILENCE, stream.chunk()).await {
+                Ok(Ok(Some(bytes))) => self.parser.push(&bytes)?,
+                ended => {
                     self.stream = None;
                     self.parser = Parser::default();
-                    self.interrupted = Some("the node closed the stream".into());
+                    let why = if ended.is_err() { "the node fell silent" } else { "the node closed the stream" };
+                    self.interrupted = Some(why.into());
                     self.node += 1;
                     return Ok(None);
                 }

@@ -27,6 +27,9 @@ use tokio::time::Instant;
 const MAX_LATENCY_US: u64 = 600_000_000;
 /// How long the requests that are under way at the end may take.
 const LAST_REQUESTS: Duration = Duration::from_secs(15);
+/// How many clients share a connection to each node, and the most connections.
+const CLIENTS_PER_CONNECTION: u32 = 64;
+const MAX_CONNECTIONS: u32 = 16;
 /// The first and the longest pause between two questions about a batch's levels.
 const POLL_MIN: Duration = Duration::from_millis(4);
 const POLL_MAX: Duration = Duration::from_millis(40);
@@ -64,7 +67,8 @@ pub struct Events {
 
 /// What all clients share.
 struct Shared {
-    client: Arc<Client>,
+    /// Several, because a server takes only so many requests on one connection.
+    connections: Vec<Arc<Client>>,
     signer: Signer,
     /// Makes this run's ids new.
     run: String,
@@ -88,13 +92,15 @@ struct Measured {
 pub async fn run(globals: &Globals, command: Events) -> Result<(), Failure> {
     let context = globals.context()?;
     let signer = command.sign.signer(&context)?;
-    let client = globals.client(&context, Patience::interactive(LAST_REQUESTS))?;
-    client.send(&globals.route(), &tercet::http::Call::get(&["v1", "status"])).await?;
+    let count = command.clients.div_ceil(CLIENTS_PER_CONNECTION).min(MAX_CONNECTIONS);
+    let connect = |_| globals.client(&context, Patience::interactive(LAST_REQUESTS));
+    let connections = (0..count).map(connect).collect::<Result<Vec<_>, Failure>>()?;
+    connections[0].send(&globals.route(), &tercet::http::Call::get(&["v1", "status"])).await?;
     let mut run = [0; 6];
     getrandom::fill(&mut run).map_err(|error| Failure::new(crate::exit::OTHER, format!("no random bytes: {error}")))?;
     let begun = Instant::now();
     let shared = Arc::new(Shared {
-        client,
+        connections,
         signer,
         run: hex::encode(run),
         wait: command.wait.into(),
@@ -130,7 +136,8 @@ fn histogram() -> Histogram<u64> {
 }
 
 async fn one_client(shared: Arc<Shared>, number: u32, every: Option<Duration>, clients: u32) -> Measured {
-    let clouds = shared.client.clouds();
+    let connection = &shared.connections[number as usize % shared.connections.len()];
+    let clouds = connection.clouds();
     let route = Route::Prefer(clouds[number as usize % clouds.len()].name.clone());
     let mut measured = Measured { latencies: histogram(), in_time: 0, last_error: None };
     // Clients with a rate begin one after the other, not all at once.
@@ -141,7 +148,7 @@ async fn one_client(shared: Arc<Shared>, number: u32, every: Option<Duration>, c
             break;
         }
         tokio::time::sleep_until(due).await;
-        match shared.one_request(&route, number, round).await {
+        match shared.one_request(connection, &route, number, round).await {
             Ok(()) => {
                 let latency_us = (due.elapsed().as_micros() as u64).clamp(1, MAX_LATENCY_US);
                 let events = u64::from(shared.batch);
@@ -164,30 +171,30 @@ async fn one_client(shared: Arc<Shared>, number: u32, every: Option<Duration>, c
 
 impl Shared {
     /// Sends one request and returns once all of its events have their level.
-    async fn one_request(&self, route: &Route, client: u32, round: u32) -> Result<(), String> {
+    async fn one_request(&self, client: &Client, route: &Route, number: u32, round: u32) -> Result<(), String> {
         if self.batch == 1 {
-            let draft = self.draft(client, round, 0)?;
+            let draft = self.draft(number, round, 0)?;
             let wait = (self.wait, LAST_REQUESTS);
-            let receipt = self.client.submit_and_wait(route, &self.signer, &draft, wait).await;
+            let receipt = client.submit_and_wait(route, &self.signer, &draft, wait).await;
             let level = receipt.map_err(|error| error.to_string())?.level;
             return if self.wait.is_met_by(level) { Ok(()) } else { Err(format!("still {level:?} after the wait")) };
         }
-        let drafts: Result<Vec<Draft>, String> = (0..self.batch).map(|at| self.draft(client, round, at)).collect();
+        let drafts: Result<Vec<Draft>, String> = (0..self.batch).map(|at| self.draft(number, round, at)).collect();
         let drafts = drafts?;
         let item = |draft: &Draft| {
             let content = draft.content(self.signer.tenant()).map_err(|error| error.to_string())?;
             Ok(BatchItem { json: draft.json(None), content: content.hash() })
         };
         let items = drafts.iter().map(item).collect::<Result<Vec<_>, String>>()?;
-        let patience = self.client.patience();
-        let results = self.client.submit_batch(route, &self.signer, &items, patience).await;
+        let patience = client.patience();
+        let results = client.submit_batch(route, &self.signer, &items, patience).await;
         for result in results.map_err(|error| error.to_string())? {
             result.map_err(|problem| problem.to_string())?;
         }
-        self.await_levels(route, drafts.iter().map(|draft| &draft.key).collect()).await
+        self.await_levels(client, route, drafts.iter().map(|draft| &draft.key).collect()).await
     }
 
-    async fn await_levels(&self, route: &Route, mut open: Vec<&EventKey>) -> Result<(), String> {
+    async fn await_levels(&self, client: &Client, route: &Route, mut open: Vec<&EventKey>) -> Result<(), String> {
         let (deadline, mut pause) = (Instant::now() + LAST_REQUESTS, POLL_MIN);
         while !open.is_empty() {
             if Instant::now() >= deadline {
@@ -196,7 +203,7 @@ impl Shared {
             tokio::time::sleep(pause).await;
             pause = (pause * 3 / 2).min(POLL_MAX);
             let asked = &open[..open.len().min(tercet::events::MAX_LEVELS)];
-            let levels = self.client.levels(route, self.signer.tenant(), asked, self.client.patience()).await;
+            let levels = client.levels(route, self.signer.tenant(), asked, client.patience()).await;
             let levels = levels.map_err(|error| error.to_string())?;
             let mut at = 0;
             open.retain(|_| {
@@ -207,8 +214,8 @@ impl Shared {
         Ok(())
     }
 
-    fn draft(&self, client: u32, round: u32, at: u32) -> Result<Draft, String> {
-        let id = format!("bench-{}-{client}-{round}-{at}", self.run);
+    fn draft(&self, number: u32, round: u32, at: u32) -> Result<Draft, String> {
+        let id = format!("bench-{}-{number}-{round}-{at}", self.run);
         let key = EventKey::new("", id).map_err(|error| error.to_string())?;
         let payload = format!("\"{}\"", "x".repeat(self.payload_bytes.saturating_sub(2)));
         let payload = RawValue::from_string(payload).map_err(|error| error.to_string())?;
