@@ -15,8 +15,10 @@ use tokio::time::Instant;
 /// The first and the longest pause between rounds over the clouds.
 const BACKOFF_MIN: Duration = Duration::from_millis(50);
 const BACKOFF_MAX: Duration = Duration::from_secs(2);
-/// A cloud that failed as a whole is asked last for this long.
+/// A cloud that refused connections is asked last for this long.
 const COOL_DOWN: Duration = Duration::from_secs(2);
+/// A cloud that took a request and fell silent, which costs more time to find out again.
+const COOL_DOWN_SILENT: Duration = Duration::from_secs(10);
 /// The most leader hints followed in one visit to a cloud.
 const MAX_HINTS: usize = 3;
 /// The shortest attempt worth starting.
@@ -226,7 +228,7 @@ impl Client {
             }
         }
         if !miss.listened || miss.unknown {
-            let until = self.born.elapsed() + COOL_DOWN;
+            let until = self.born.elapsed() + if miss.unknown { COOL_DOWN_SILENT } else { COOL_DOWN };
             cloud.cooling_until_ms.store(until.as_millis() as u64, Ordering::Relaxed);
         }
         Err(Err(miss))

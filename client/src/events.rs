@@ -26,6 +26,8 @@ pub const MAX_LEVELS: usize = 1000;
 pub const MAX_PAGE: u32 = 1000;
 /// How long one long-poll may take; a longer wait is several.
 const POLL: Duration = Duration::from_secs(20);
+/// How long one node may take to answer a batch.
+const BATCH_TIMEOUT: Duration = Duration::from_secs(15);
 /// What an answer may take beyond the wait that was asked for.
 const GRACE: Duration = Duration::from_secs(5);
 
@@ -240,7 +242,8 @@ impl Client {
             batch_signature: signer.sign_batch(&contents),
         };
         let path = ["v1", "tenants", signer.tenant().as_str(), "events", "batch"];
-        let call = Call::new(Method::POST, &path).json(&batch);
+        // The request id lets a repetition at the same cloud get the first answer, `new` included.
+        let call = Call::new(Method::POST, &path).json(&batch).once().attempt_timeout(BATCH_TIMEOUT);
         let answer = self.send_for(route, &call, patience).await?;
         let results = answer.json::<Results>()?.results;
         if results.len() != items.len() {

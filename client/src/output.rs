@@ -44,10 +44,10 @@ pub fn table(header: &[&str], rows: impl IntoIterator<Item = Vec<String>>) -> St
     trimmed(&table)
 }
 
-/// Names and values, one a line.
+/// Names and values, one a line; what is empty is left out.
 pub fn fields(rows: &[(&str, String)]) -> String {
     let mut table = plain();
-    for (name, value) in rows {
+    for (name, value) in rows.iter().filter(|(_, value)| !value.is_empty()) {
         table.add_row([*name, value]);
     }
     trimmed(&table)

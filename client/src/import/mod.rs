@@ -298,7 +298,7 @@ impl Run {
                     let count = if receipt.new { &self.progress.new } else { &self.progress.existing };
                     count.fetch_add(1, Relaxed);
                 }
-                self.tracker.accepted(event, receipt.level, &self.progress);
+                self.tracker.accepted(event, receipt.origin_cloud, receipt.level, &self.progress);
             }
             Err(problem) if problem.retryable => self.tracker.later(vec![event], first, RESEND_PAUSE),
             // These fail for every event, so going on would only repeat them.

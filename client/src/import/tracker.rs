@@ -4,15 +4,17 @@
 use super::{Prepared, Progress};
 use crate::error::Problem;
 use crate::events::{BatchItem, Wait, is_final};
-use std::collections::VecDeque;
+use std::collections::{BTreeSet, VecDeque};
 use std::sync::atomic::Ordering::Relaxed;
 use std::time::Duration;
 use tercet_core::events::Level;
 use tercet_core::ids::{CloudId, EventKey};
 use tokio::time::Instant;
 
-/// After this long an accepted event that a cloud has never heard of is submitted there.
+/// After this long an accepted event that a cloud has never heard of is submitted there: soon if
+/// the cloud that accepted it is silent, else only when it seems to be cut off from the others.
 const LOST_AFTER: Duration = Duration::from_secs(3);
+const CUT_OFF_AFTER: Duration = Duration::from_secs(30);
 
 /// How far an event was counted in the progress.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -31,6 +33,8 @@ pub struct Tracked {
     pub item: Option<BatchItem>,
     counted: Counted,
     sent: Instant,
+    /// The cloud that accepted it.
+    home: Option<CloudId>,
 }
 
 struct Later {
@@ -50,6 +54,8 @@ pub struct Tracker {
     /// Taken out of `open` by a poll that has not returned.
     asked: usize,
     again: VecDeque<Later>,
+    /// Clouds that did not answer when they were asked last.
+    silent: BTreeSet<CloudId>,
     /// Where they shall be, but not seen SEALED: looked at once more at the end.
     rest: Vec<(EventKey, Counted)>,
 }
@@ -57,7 +63,7 @@ pub struct Tracker {
 impl Tracked {
     pub fn new(event: Prepared) -> Self {
         let Prepared { line, key, item } = event;
-        Self { line, key, item: Some(item), counted: Counted::Nothing, sent: Instant::now() }
+        Self { line, key, item: Some(item), counted: Counted::Nothing, sent: Instant::now(), home: None }
     }
 }
 
@@ -99,8 +105,9 @@ impl Tracker {
     }
 
     /// A cloud has it, at this level.
-    pub fn accepted(&mut self, mut event: Tracked, level: Level, progress: &Progress) {
+    pub fn accepted(&mut self, mut event: Tracked, home: CloudId, level: Level, progress: &Progress) {
         event.sent = Instant::now();
+        event.home = Some(home);
         self.place(event, level, progress);
     }
 
@@ -148,10 +155,15 @@ impl Tracker {
         self.asked -= asked.len();
         let now = Instant::now();
         let answered = levels.len() == asked.len();
+        if answered {
+            self.silent.remove(cloud);
+        } else {
+            self.silent.insert(cloud.clone());
+        }
         for (at, event) in asked.into_iter().enumerate() {
             match levels.get(at).filter(|_| answered) {
                 Some(Some(level)) => self.place(event, *level, progress),
-                Some(None) if event.item.is_some() && now - event.sent >= LOST_AFTER => {
+                Some(None) if event.item.is_some() && now - event.sent >= self.lost_after(&event) => {
                     self.again.push_back(Later { at: now, cloud: Some(cloud.clone()), first: false, event });
                 }
                 _ => self.reopen(event),
@@ -187,6 +199,11 @@ impl Tracker {
         }
     }
 
+    fn lost_after(&self, event: &Tracked) -> Duration {
+        let is_silent = event.home.as_ref().is_none_or(|home| self.silent.contains(home));
+        if is_silent { LOST_AFTER } else { CUT_OFF_AFTER }
+    }
+
     fn reopen(&mut self, event: Tracked) {
         if event.item.is_some() { self.open.push_back(event) } else { self.open_final.push_back(event) }
     }
@@ -210,7 +227,7 @@ mod tests {
     #[tokio::test]
     async fn an_event_is_open_until_it_is_where_it_shall_be() {
         let (mut tracker, progress) = (Tracker::new(Some(Wait::Sealed)), Progress::default());
-        tracker.accepted(event("a"), Level::Pending, &progress);
+        tracker.accepted(event("a"), gcp(), Level::Pending, &progress);
         assert_eq!(tracker.unsettled(), 1);
         let asked = tracker.take_open(10);
         tracker.learn(asked, &[Some(Level::Final)], &gcp(), &progress);
@@ -223,24 +240,37 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn an_event_that_a_cloud_never_heard_of_is_sent_there_after_a_while() {
+    async fn an_event_goes_to_another_cloud_when_its_own_is_silent() {
         let (mut tracker, progress) = (Tracker::new(Some(Wait::Final)), Progress::default());
-        tracker.accepted(event("a"), Level::Pending, &progress);
-        let asked = tracker.take_open(10);
-        tracker.learn(asked, &[None], &gcp(), &progress);
-        assert!(tracker.due(10).is_none());
+        let aws = CloudId::new("aws").unwrap();
+        tracker.accepted(event("a"), gcp(), Level::Pending, &progress);
         tokio::time::advance(LOST_AFTER).await;
         let asked = tracker.take_open(10);
-        tracker.learn(asked, &[None], &gcp(), &progress);
+        tracker.learn(asked, &[None], &aws, &progress);
+        assert!(tracker.due(10).is_none(), "its own cloud may still pass it on");
+        let asked = tracker.take_open(10);
+        tracker.learn(asked, &[], &gcp(), &progress);
+        let asked = tracker.take_open(10);
+        tracker.learn(asked, &[None], &aws, &progress);
         let (cloud, first, events) = tracker.due(10).unwrap();
-        assert_eq!((cloud, first, events.len()), (Some(gcp()), false, 1));
+        assert_eq!((cloud, first, events.len()), (Some(aws), false, 1));
         assert!(tracker.is_done());
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn an_event_goes_to_another_cloud_when_its_own_seems_cut_off() {
+        let (mut tracker, progress) = (Tracker::new(Some(Wait::Final)), Progress::default());
+        tracker.accepted(event("a"), gcp(), Level::Pending, &progress);
+        tokio::time::advance(CUT_OFF_AFTER).await;
+        let asked = tracker.take_open(10);
+        tracker.learn(asked, &[None], &CloudId::new("aws").unwrap(), &progress);
+        assert!(tracker.due(10).is_some());
     }
 
     #[tokio::test]
     async fn a_cloud_that_does_not_answer_changes_nothing() {
         let (mut tracker, progress) = (Tracker::new(Some(Wait::Final)), Progress::default());
-        tracker.accepted(event("a"), Level::Pending, &progress);
+        tracker.accepted(event("a"), gcp(), Level::Pending, &progress);
         let asked = tracker.take_open(10);
         tracker.learn(asked, &[], &gcp(), &progress);
         assert_eq!(tracker.unsettled(), 1);
@@ -249,8 +279,8 @@ mod tests {
     #[tokio::test]
     async fn without_a_wait_levels_are_looked_at_in_the_end() {
         let (mut tracker, progress) = (Tracker::new(None), Progress::default());
-        tracker.accepted(event("a"), Level::Pending, &progress);
-        tracker.accepted(event("b"), Level::Sealed, &progress);
+        tracker.accepted(event("a"), gcp(), Level::Pending, &progress);
+        tracker.accepted(event("b"), gcp(), Level::Sealed, &progress);
         assert!(tracker.is_done());
         let rest = tracker.drain();
         assert_eq!(rest.len(), 1);
