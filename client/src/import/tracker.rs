@@ -90,6 +90,7 @@ impl Tracker {
             open: VecDeque::new(),
             open_final: VecDeque::new(),
             asked: 0,
+            silent: BTreeSet::new(),
             again: VecDeque::new(),
             rest: Vec::new(),
         }
