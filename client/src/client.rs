@@ -154,7 +154,11 @@ impl Client {
                         unknown |= miss.unknown;
                         ever_listened |= miss.listened;
                         pause = pause.max(miss.retry_after);
-                        last = Some((cloud.name.clone(), miss));
+                        // A refusal tells more than a cloud that does not answer at all.
+                        let told = last.as_ref().is_some_and(|(_, last): &(CloudId, Miss)| last.problem.is_some());
+                        if !told || miss.problem.is_some() {
+                            last = Some((cloud.name.clone(), miss));
+                        }
                     }
                 }
                 if deadline.is_some_and(|deadline| Instant::now() + ATTEMPT_MIN >= deadline) {

@@ -155,7 +155,7 @@ impl Transport {
             .user_agent(concat!("tercet/", env!("CARGO_PKG_VERSION")))
             .default_headers(HeaderMap::from_iter([(AUTHORIZATION, bearer)]))
             .build()
-            .map_err(|error| Error::Invalid(format!("cannot set up TLS: {}", chain(&error))))?;
+            .map_err(|error| Error::Invalid(format!("cannot set up TLS: {}", cause(&error))))?;
         Ok(Self { inner })
     }
 
@@ -165,7 +165,7 @@ impl Transport {
         let status = response.status();
         let headers = std::mem::take(response.headers_mut());
         let mut body = Vec::new();
-        while let Some(chunk) = response.chunk().await.map_err(|error| Failure::Lost(chain(&error)))? {
+        while let Some(chunk) = response.chunk().await.map_err(|error| Failure::Lost(cause(&error)))? {
             if body.len() + chunk.len() > MAX_ANSWER_BYTES {
                 return Err(Failure::Lost(format!("the answer exceeds {MAX_ANSWER_BYTES} bytes")));
             }
@@ -204,9 +204,9 @@ impl Transport {
         }
         request.send().await.map_err(|error| {
             if error.is_connect() || error.is_builder() {
-                Failure::Unsent(chain(&error))
+                Failure::Unsent(cause(&error))
             } else {
-                Failure::Lost(chain(&error))
+                Failure::Lost(cause(&error))
             }
         })
     }
@@ -240,17 +240,13 @@ fn retry_after(headers: &HeaderMap) -> Option<Duration> {
     Some(Duration::from_secs(seconds).min(MAX_RETRY_AFTER))
 }
 
-/// An error with its causes in one line; reqwest's own text names only the outermost.
-fn chain(error: &dyn std::error::Error) -> String {
-    let (mut text, mut cause) = (error.to_string(), error.source());
-    while let Some(inner) = cause {
-        let inner_text = inner.to_string();
-        if !text.contains(&inner_text) {
-            text = format!("{text}: {inner_text}");
-        }
-        cause = inner.source();
+/// The innermost cause: it names what happened, the outer ones only where and for which address.
+fn cause(error: &dyn std::error::Error) -> String {
+    let mut innermost = error;
+    while let Some(inner) = innermost.source() {
+        innermost = inner;
     }
-    text
+    innermost.to_string()
 }
 
 #[cfg(test)]

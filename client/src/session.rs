@@ -29,7 +29,7 @@ pub struct Globals {
     /// How long to try, such as 500ms, 30s or 5m
     #[arg(long, global = true, value_name = "DURATION", value_parser = parse_duration)]
     pub timeout: Option<Duration>,
-    /// Ask this cloud first
+    /// Submit to this cloud first; read from this cloud alone
     #[arg(long, global = true, value_name = "CLOUD", value_parser = parse_cloud)]
     pub cloud: Option<CloudId>,
 }
@@ -71,8 +71,9 @@ impl Globals {
         Ok((context, client))
     }
 
-    pub fn route(&self) -> Route {
-        Route::Any
+    /// Whom a reader asks: each cloud has its own view, so a named one is not replaced by another.
+    pub fn reading(&self) -> Route {
+        self.cloud.clone().map_or(Route::Any, Route::Only)
     }
 
     /// The cloud that a command is about, for commands that need one.

@@ -62,7 +62,7 @@ pub struct CloudSeen {
 pub struct ClusterStatus {
     pub fed_id: Option<String>,
     pub clouds: Vec<CloudStatus>,
-    /// Events by level, as the cloud that knows most of them counts.
+    /// Events by level, as the cloud counts that has seen the fewest SEALED: no other is behind it.
     pub counts: BTreeMap<String, u64>,
 }
 
@@ -129,7 +129,10 @@ impl Client {
             .filter_map(|(cloud, nodes)| best(nodes).map(|status| (cloud.name.clone(), status.clone())))
             .collect();
         let fed_id = views.first().map(|(_, status)| status.fed_id.clone());
-        let counts = views.iter().map(|(_, status)| &status.counts).max_by_key(|counts| counts.get("events").copied());
+        let counts = views
+            .iter()
+            .map(|(_, status)| &status.counts)
+            .min_by_key(|counts| (counts.get("sealed").copied(), counts.get("final").copied()));
         let counts = counts.cloned().unwrap_or_default();
         let merge = |(cloud, nodes): (&Cloud, Vec<Asked<'_>>)| merge(&cloud.name, nodes, &views);
         ClusterStatus { fed_id, counts, clouds: self.clouds().iter().zip(clouds).map(merge).collect() }

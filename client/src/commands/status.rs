@@ -64,7 +64,7 @@ fn draw(status: &ClusterStatus) -> String {
         let state = match (node.reachable, node.ready) {
             (true, true) => "ready".into(),
             (true, false) => "not ready".into(),
-            (false, _) => format!("UNREACHABLE  {}", node.why.as_deref().map_or("", reason)),
+            (false, _) => format!("UNREACHABLE  {}", node.why.as_deref().unwrap_or_default()),
         };
         let role = or_dash(node.role.clone());
         let (applied, pid) = (or_dash(node.applied.map(grouped)), or_dash(node.pid.map(|pid| pid.to_string())));
@@ -76,11 +76,6 @@ fn draw(status: &ClusterStatus) -> String {
         out.push_str(&paint(Colour::Dim, &format!("\nfederation {fed_id}")));
     }
     out
-}
-
-/// The last of a chain of causes is the one that tells what happened.
-fn reason(why: &str) -> &str {
-    why.rsplit(": ").next().unwrap_or(why)
 }
 
 fn cloud_line(cloud: &CloudStatus) -> String {
@@ -168,7 +163,7 @@ mod tests {
                 pid: None,
                 reachable: up,
                 ready: up,
-                why: (!up).then(|| "error sending request: connection refused".into()),
+                why: (!up).then(|| "connection refused".into()),
             }],
         }
     }

@@ -8,7 +8,7 @@ use clap::Args;
 use std::io::IsTerminal;
 use std::path::PathBuf;
 use std::time::Duration;
-use tercet::client::Patience;
+use tercet::client::{Patience, Route};
 
 /// How long an event may still be on its way to FINAL, unless `--timeout` says otherwise.
 const NOT_FINAL_YET: Duration = Duration::from_secs(5);
@@ -33,7 +33,7 @@ pub async fn run(globals: &Globals, command: Certificate) -> Result<(), Failure>
     let context = globals.context()?;
     let client = globals.client(&context, Patience::interactive(globals.timeout.unwrap_or(NOT_FINAL_YET)))?;
     let (tenant, key) = (command.key.tenant.tenant(&context)?, command.key.key()?);
-    let bytes = client.certificate(&globals.route(), &tenant, &key).await?;
+    let bytes = client.certificate(&Route::Any, &tenant, &key).await?;
     match &command.out {
         None => output::bytes(&bytes),
         Some(path) => {

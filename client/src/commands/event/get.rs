@@ -25,10 +25,10 @@ pub async fn run(globals: &Globals, command: Get) -> Result<(), Failure> {
     let (context, client) = globals.asking()?;
     let (tenant, key) = (command.key.tenant.tenant(&context)?, command.key.key()?);
     let Some(wait) = command.wait.map(Wait::from) else {
-        return show(globals, &client.event(&globals.route(), &tenant, &key).await?);
+        return show(globals, &client.event(&globals.reading(), &tenant, &key).await?);
     };
     let limit = globals.timeout.unwrap_or(DEFAULT_WAIT);
-    let view = client.wait_for(&globals.route(), &tenant, &key, wait, Some(limit)).await?;
+    let view = client.wait_for(&globals.reading(), &tenant, &key, wait, Some(limit)).await?;
     show(globals, &view)?;
     if wait.is_met_by(view.level) {
         return Ok(());

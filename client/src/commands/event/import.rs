@@ -11,7 +11,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::time::{Duration, Instant};
-use tercet::client::Patience;
+use tercet::client::{Patience, Route};
 use tercet::import::{BadLine, DEFAULT_BATCH, Ended, Options, Progress, Summary, import};
 
 /// How many bad lines are printed; all are counted.
@@ -49,7 +49,7 @@ pub async fn run(globals: &Globals, command: Import) -> Result<(), Failure> {
     let (input, length) = open(&command.file)?;
     let client = globals.client(&context, Patience::interactive(crate::session::DEFAULT_TIMEOUT))?;
     // A cluster that does not run at all is a mistake to tell at once, not an outage to sit out.
-    client.send(&globals.route(), &tercet::http::Call::get(&["v1", "status"])).await?;
+    client.send(&Route::Any, &tercet::http::Call::get(&["v1", "status"])).await?;
     let options = Options {
         batch: command.batch as usize,
         wait: command.wait.map(Into::into),

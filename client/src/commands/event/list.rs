@@ -49,11 +49,11 @@ pub async fn run(globals: &Globals, command: List) -> Result<(), Failure> {
         LevelArg::Sealed => Level::Sealed,
     });
     let limit = if command.all { MAX_PAGE } else { command.limit };
-    let mut page = client.list(&globals.route(), &tenant, command.after, limit, level).await?;
+    let mut page = client.list(&globals.reading(), &tenant, command.after, limit, level).await?;
     while command.all
         && let Some(next) = page.next
     {
-        let more = client.list(&globals.route(), &tenant, Some(next), limit, level).await?;
+        let more = client.list(&globals.reading(), &tenant, Some(next), limit, level).await?;
         page.events.extend(more.events);
         page.next = more.next;
     }

@@ -25,7 +25,7 @@ pub async fn run(globals: &Globals, command: Get) -> Result<(), Failure> {
         return Err(Failure::usage("evidence is binary; name a file with --out, or redirect stdout"));
     }
     let (_, client) = globals.asking()?;
-    let bytes = client.evidence(&globals.route(), &command.id).await?;
+    let bytes = client.evidence(&globals.reading(), &command.id).await?;
     let Some(path) = &command.out else {
         return output::bytes(&bytes);
     };

@@ -14,7 +14,7 @@ pub struct List {}
 
 pub async fn run(globals: &Globals) -> Result<(), Failure> {
     let (_, client) = globals.asking()?;
-    let evidence = client.evidence_list(&globals.route()).await?;
+    let evidence = client.evidence_list(&globals.reading()).await?;
     if globals.is_json() {
         return output::json(&json!({ "evidence": evidence }));
     }
