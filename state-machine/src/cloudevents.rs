@@ -245,7 +245,11 @@ pub fn to_plain(content: &Content, signature: Option<&TenantSignature>) -> Optio
 
 /// A tenant signature, from a JSON value.
 pub fn signature_from_json(value: &Json<'_>) -> Result<TenantSignature, EventError> {
-    serde_json::from_slice(&value.canonical()).map_err(|error| EventError::Signature(error.to_string()))
+    serde_json::from_slice(&value.canonical()).map_err(|error| {
+        // The position is one in the canonical form, which the sender never saw.
+        let text = error.to_string();
+        EventError::Signature(text.split(" at line ").next().unwrap_or_default().to_owned())
+    })
 }
 
 /// A tenant signature, from the text of a header.

@@ -93,7 +93,7 @@ pub async fn submit(
     let declared = super::request::declared_length(&headers).unwrap_or(MAX_BATCH_BODY_BYTES);
     let _room = context.room_for(declared.min(MAX_BATCH_BODY_BYTES))?;
     let bytes = read_body(&headers, body, MAX_BATCH_BODY_BYTES).await?;
-    let known = context.tenant(&tenant)?;
+    let known = context.tenant(&tenant).await?;
     let (events, signature) = read_batch(&tenant, &headers, &bytes)?;
     drop(bytes);
     let events = match signature {

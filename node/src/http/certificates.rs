@@ -38,7 +38,7 @@ pub async fn get(
     Search(search): Search<SourceSearch>,
 ) -> Result<Response, Problem> {
     let key = EventKey::new(search.source, id)?;
-    context.tenant(&tenant)?;
+    context.tenant(&tenant).await?;
     let mut notes = context.api.federation.signed_note();
     let deadline = Instant::now() + NOTE_WAIT;
     loop {

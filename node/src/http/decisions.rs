@@ -77,7 +77,7 @@ pub async fn decide(
     let request_id = idempotency_key(&headers)?;
     let key = EventKey::new(search.source, id)?;
     let request: DecisionRequest = read_json(&headers, body, MAX_DECISION_BODY_BYTES).await?;
-    context.tenant(&tenant)?;
+    context.tenant(&tenant).await?;
     let content = match request.content_hash {
         Some(content) => content,
         None => only_content(&context, &tenant, &key)?,

@@ -11,7 +11,7 @@ use std::time::Duration;
 use tercet_core::canonical::JsonError;
 use tercet_core::cloudevents::EventError;
 use tercet_core::content::ContentError;
-use tercet_core::ids::{InvalidId, NodeId};
+use tercet_core::ids::{Hash, InvalidId, NodeId};
 use tercet_core::records::Broken;
 use tercet_core::rejection::{Code, Rejection};
 use utoipa::ToSchema;
@@ -37,9 +37,19 @@ pub struct Problem {
     /// `none`: nothing was changed. `unknown`: it may still take effect; retry with the same key.
     #[schema(example = "none")]
     pub outcome: &'static str,
+    #[serde(flatten)]
+    #[schema(inline)]
+    pub extras: Option<Box<Extras>>,
+}
+
+/// What some codes say beside the text.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, ToSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct Extras {
     /// With `id_reuse`: the hash of the content that the id names.
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub first_content_hash: Option<String>,
+    #[schema(value_type = Option<String>)]
+    pub first_content_hash: Option<Hash>,
     /// With `not_leader`: the node that leads, if there is one, and its address.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub leader: Option<String>,
@@ -57,10 +67,13 @@ impl Problem {
             detail: detail.into(),
             retryable: code.retryable(),
             outcome: if code.has_no_side_effects() { "none" } else { "unknown" },
-            first_content_hash: None,
-            leader: None,
-            leader_url: None,
+            extras: None,
         }
+    }
+
+    fn with(mut self, extras: Extras) -> Self {
+        self.extras = Some(Box::new(extras));
+        self
     }
 
     pub fn invalid(detail: impl Into<String>) -> Self {
@@ -81,10 +94,9 @@ impl Problem {
     /// Only the leader can answer; says who leads and where.
     pub fn not_leader(leader: Option<NodeId>, directory: &Directory) -> Self {
         let Some(leader) = leader else { return ProposeError::NoLeader.into() };
-        let mut problem = Self::new(Code::NotLeader, format!("only the leader answers this; ask {leader}"));
-        problem.leader_url = directory.node(&leader).map(|node| format!("https://{}", node.client_addr));
-        problem.leader = Some(leader.to_string());
-        problem
+        let problem = Self::new(Code::NotLeader, format!("only the leader answers this; ask {leader}"));
+        let leader_url = directory.node(&leader).map(|node| format!("https://{}", node.client_addr));
+        problem.with(Extras { leader: Some(leader.to_string()), leader_url, ..Extras::default() })
     }
 
     pub fn timed_out(limit: Duration) -> Self {
@@ -169,11 +181,13 @@ fn title(code: Code) -> &'static str {
 
 impl From<Rejection> for Problem {
     fn from(rejection: Rejection) -> Self {
-        let mut problem = Self::new(rejection.code(), rejection.to_string());
-        if let Rejection::IdReuse { first, .. } = rejection {
-            problem.first_content_hash = Some(first.to_string());
+        let problem = Self::new(rejection.code(), rejection.to_string());
+        match rejection {
+            Rejection::IdReuse { first, .. } => {
+                problem.with(Extras { first_content_hash: Some(first), ..Extras::default() })
+            }
+            _ => problem,
         }
-        problem
     }
 }
 
@@ -181,9 +195,8 @@ impl From<ProposeError> for Problem {
     fn from(error: ProposeError) -> Self {
         match &error {
             ProposeError::NotLeader { leader } => {
-                let mut problem = Self::new(Code::NotLeader, error.to_string());
-                problem.leader = leader.as_ref().map(NodeId::to_string);
-                problem
+                let leader = leader.as_ref().map(NodeId::to_string);
+                Self::new(Code::NotLeader, error.to_string()).with(Extras { leader, ..Extras::default() })
             }
             ProposeError::NoLeader => Self::new(Code::NoLeader, format!("{error}; retry when its nodes are back")),
             ProposeError::Stopped => Self::new(Code::NoLeader, format!("{error}; ask another node")),

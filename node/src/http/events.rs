@@ -49,7 +49,7 @@ pub struct PlainEvent {
     /// Bytes, in place of `payload`.
     payload_base64: Option<String>,
     supersedes: Option<Key>,
-    /// The tenant's signature over the content hash: `{"form":"single","key","signature"}`.
+    /// The tenant's signature over the content hash: `{"single":{"key","signature"}}`.
     #[schema(value_type = Option<Object>)]
     signature: Option<serde_json::Value>,
 }
@@ -91,7 +91,7 @@ pub async fn submit(
     let declared = super::request::declared_length(&headers).unwrap_or(MAX_SUBMIT_BODY_BYTES);
     let _room = context.room_for(declared.min(MAX_SUBMIT_BODY_BYTES))?;
     let bytes = read_body(&headers, body, MAX_SUBMIT_BODY_BYTES).await?;
-    let known = context.tenant(&tenant)?;
+    let known = context.tenant(&tenant).await?;
     let (content, signature) = read_event(&tenant, &headers, &bytes)?;
     drop(bytes);
     Verifier::new(context.fed, &known).check(&content.hash(), signature.as_ref())?;
@@ -222,7 +222,7 @@ pub async fn get(
     Search(search): Search<EventSearch>,
 ) -> Result<Json<EventJson>, Problem> {
     let key = EventKey::new(search.source, id)?;
-    let known = context.tenant(&tenant)?;
+    let known = context.tenant(&tenant).await?;
     let wait = WaitSearch { wait: search.wait, timeout_ms: search.timeout_ms };
     if wait.wait.is_some() {
         wait_for_level(&context, &stopping, &tenant, &key, wait).await?;
@@ -269,7 +269,7 @@ pub async fn levels(
     if request.events.len() > MAX_LEVELS {
         return Err(Problem::invalid(format!("{} events, ask for at most {MAX_LEVELS} at once", request.events.len())));
     }
-    context.tenant(&tenant)?;
+    context.tenant(&tenant).await?;
     let keys = request.events.into_iter().map(|key| EventKey::new(key.source, key.id));
     let keys = keys.collect::<Result<Vec<_>, _>>()?;
     let mut levels = Vec::with_capacity(keys.len());

@@ -8,8 +8,13 @@ use axum::extract::{RawQuery, State};
 use axum::http::StatusCode;
 use serde::Serialize;
 use std::sync::Arc;
+use std::time::Duration;
 use tercet_core::ids::{CloudId, NodeId};
+use tokio::time::timeout;
 use utoipa::ToSchema;
+
+/// How long a leader may take to hear from a majority.
+const QUORUM_TIMEOUT: Duration = Duration::from_secs(1);
 
 #[derive(Debug, Serialize, ToSchema)]
 pub struct LiveView {
@@ -48,16 +53,19 @@ pub async fn readyz(
     RawQuery(query): RawQuery,
 ) -> Result<(StatusCode, Json<ReadyView>), Problem> {
     let verbose = query.is_some_and(|query| query.split('&').any(|pair| pair.split('=').next() == Some("verbose")));
-    let checks = checks(&context)?;
+    let checks = checks(&context).await?;
     let ready = checks.iter().all(|check| check.ok);
     let status = if ready { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE };
     let checks = if verbose || !ready { checks } else { Vec::new() };
     Ok((status, Json(ReadyView { ready, checks })))
 }
 
-fn checks(context: &Context) -> Result<Vec<CheckView>, Problem> {
+async fn checks(context: &Context) -> Result<Vec<CheckView>, Problem> {
     let replica = &context.api.replica;
-    let leader = replica.leadership().borrow().leader.clone();
+    let leadership = replica.leadership().borrow().clone();
+    // A leader that is cut off still believes in itself; only its followers can tell.
+    let has_quorum = !leadership.is_leader || matches!(timeout(QUORUM_TIMEOUT, replica.linearize()).await, Ok(Ok(_)));
+    let leader = leadership.leader.filter(|_| has_quorum);
     let (open, recovering) = replica.read(|view| {
         let open = view.state.head(&context.cloud).is_some_and(|head| head.size > 0);
         Ok((open, view.state.is_recovering()))
@@ -100,7 +108,7 @@ pub struct HealthView {
 /// One line about this node.
 #[utoipa::path(get, path = "/health", tag = "health", security(()), responses((status = 200, body = HealthView)))]
 pub async fn health(State(context): State<Arc<Context>>) -> Result<Json<HealthView>, Problem> {
-    let ready = checks(&context)?.iter().all(|check| check.ok);
+    let ready = checks(&context).await?.iter().all(|check| check.ok);
     let replica = &context.api.replica;
     let epoch = replica.read(|view| Ok(view.state.head(&context.cloud).map(|head| head.epoch.to_string())))?;
     let is_leader = replica.leadership().borrow().is_leader;

@@ -61,7 +61,7 @@ pub async fn list(
     if limit == 0 || limit > MAX_PAGE {
         return Err(Problem::invalid(format!("limit is 1 to {MAX_PAGE}")));
     }
-    context.tenant(&tenant)?;
+    context.tenant(&tenant).await?;
     let (mut events, mut after, mut scanned) = (Vec::new(), search.after, 0);
     loop {
         // One more than fits, to know whether there is a next page.

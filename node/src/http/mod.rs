@@ -42,7 +42,7 @@ use tercet_core::rejection::{Code, Rejection};
 use tercet_core::tenants::Tenant;
 use tercet_core::wire::sha256;
 use tokio::sync::{Semaphore, watch as signal};
-use tokio::time::timeout;
+use tokio::time::{Instant, timeout, timeout_at};
 
 /// What handlers work with.
 #[derive(Clone)]
@@ -112,9 +112,22 @@ impl Context {
         room.map_err(|_| Problem::overloaded("KiB of request bodies", MAX_BODIES_KIB))
     }
 
-    fn tenant(&self, tenant: &TenantId) -> Result<Tenant, Problem> {
-        let known = self.api.replica.read(|view| Ok(view.state.tenant(tenant).cloned()))?;
-        known.ok_or_else(|| Rejection::UnknownTenant(tenant.clone()).into())
+    /// A tenant as this node knows it. A follower may not have applied yet what the leader answered
+    /// a moment ago, so it waits a little before it says that a tenant is unknown.
+    async fn tenant(&self, tenant: &TenantId) -> Result<Tenant, Problem> {
+        let replica = &self.api.replica;
+        let deadline = Instant::now() + READ_YOUR_WRITES;
+        let mut applied = replica.applied();
+        loop {
+            applied.mark_unchanged();
+            if let Some(known) = replica.read(|view| Ok(view.state.tenant(tenant).cloned()))? {
+                return Ok(known);
+            }
+            let lags = !replica.leadership().borrow().is_leader;
+            if !lags || !matches!(timeout_at(deadline, applied.changed()).await, Ok(Ok(()))) {
+                return Err(Rejection::UnknownTenant(tenant.clone()).into());
+            }
+        }
     }
 
     /// Only the leader can answer what depends on the latest signed note.

@@ -101,6 +101,6 @@ pub async fn get(
     State(context): State<Arc<Context>>,
     Params(id): Params<TenantId>,
 ) -> Result<Json<TenantAnswer>, Problem> {
-    let tenant = context.tenant(&id)?;
+    let tenant = context.tenant(&id).await?;
     Ok(Json(TenantAnswer { tenant: TenantView::from(&tenant) }))
 }

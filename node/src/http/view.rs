@@ -11,7 +11,6 @@ use tercet_core::state::State;
 use tercet_core::tenants::{Confirm, Tenant, TenantSignature};
 use tercet_core::time::WallMillis;
 use tercet_core::transparency::Verdict;
-use time::format_description::well_known::Rfc3339;
 use utoipa::ToSchema;
 
 /// The answer to a submission.
@@ -284,8 +283,27 @@ impl From<&Tenant> for TenantView {
     }
 }
 
-/// RFC 3339 in UTC; a time beyond the year 9999 stays a number of milliseconds.
+/// RFC 3339 in UTC with milliseconds; a time beyond the year 9999 stays a number of milliseconds.
 pub fn timestamp(at: WallMillis) -> String {
-    let time = time::OffsetDateTime::from_unix_timestamp_nanos(i128::from(at.0) * 1_000_000).ok();
-    time.and_then(|time| time.format(&Rfc3339).ok()).unwrap_or_else(|| at.0.to_string())
+    let Ok(time) = time::OffsetDateTime::from_unix_timestamp_nanos(i128::from(at.0) * 1_000_000) else {
+        return at.0.to_string();
+    };
+    let (date, clock) = (time.date(), time.time());
+    format!(
+        "{:04}-{:02}-{:02}T{:02}:{:02}:{:02}.{:03}Z",
+        date.year(),
+        u8::from(date.month()),
+        date.day(),
+        clock.hour(),
+        clock.minute(),
+        clock.second(),
+        clock.millisecond()
+    )
+}
+
+#[cfg(test)]
+#[test]
+fn times_are_rfc_3339() {
+    assert_eq!(timestamp(WallMillis(1_700_000_000_007)), "2023-11-14T22:13:20.007Z");
+    assert_eq!(timestamp(WallMillis(u64::MAX)), u64::MAX.to_string());
 }

@@ -41,11 +41,16 @@ struct Watcher {
     context: Arc<Context>,
     stopping: Stopping,
     facts: Receiver<Arc<FactBatch>>,
+    progress: Progress,
+    _permit: OwnedSemaphorePermit,
+}
+
+/// What a watcher has, and what it gets next.
+struct Progress {
     tenant: Option<TenantId>,
     /// Up to which index the watcher has everything.
     seen: u64,
     ready: VecDeque<Event>,
-    _permit: OwnedSemaphorePermit,
 }
 
 /// Facts from now on, or from `Last-Event-ID` on.
@@ -70,8 +75,8 @@ pub async fn watch(
     let facts = context.api.replica.facts();
     let resume = last_event_id(&headers)?;
     let seen = resume.unwrap_or_else(|| *context.api.replica.applied().borrow());
-    let ready = VecDeque::new();
-    let mut watcher = Watcher { context, stopping, facts, tenant: search.tenant, seen, ready, _permit: permit };
+    let progress = Progress { tenant: search.tenant, seen, ready: VecDeque::new() };
+    let mut watcher = Watcher { context, stopping, facts, progress, _permit: permit };
     if resume.is_some() {
         watcher.catch_up();
     }
@@ -91,7 +96,7 @@ fn last_event_id(headers: &HeaderMap) -> Result<Option<u64>, Problem> {
 impl Watcher {
     async fn next(&mut self) -> Option<Event> {
         loop {
-            if let Some(event) = self.ready.pop_front() {
+            if let Some(event) = self.progress.ready.pop_front() {
                 return Some(event);
             }
             let received = tokio::select! {
@@ -99,23 +104,30 @@ impl Watcher {
                 () = self.stopping.wait() => return None,
             };
             match received {
-                Ok(batch) => self.take(&batch),
+                Ok(batch) => self.progress.take(&batch),
                 Err(RecvError::Lagged(_)) => self.catch_up(),
                 Err(RecvError::Closed) => return None,
             }
         }
     }
 
-    /// From memory, what happened since `seen`; if that is forgotten, a reset.
     fn catch_up(&mut self) {
-        match self.context.api.replica.recent_facts(self.seen) {
-            Some(batches) => batches.iter().for_each(|batch| self.take(batch)),
-            None => {
-                self.seen = *self.context.api.replica.applied().borrow();
-                let data = serde_json::json!({ "index": self.seen, "reason": "compacted" });
-                self.ready.push_back(Event::default().event("reset").id(self.seen.to_string()).data(data.to_string()));
-            }
-        }
+        let replica = &self.context.api.replica;
+        let past = replica.recent_facts(self.progress.seen);
+        self.progress.catch_up(past, *replica.applied().borrow());
+    }
+}
+
+impl Progress {
+    /// What happened since `seen`, as far as it is remembered; if not, a reset to what is applied.
+    fn catch_up(&mut self, past: Option<Vec<Arc<FactBatch>>>, applied: u64) {
+        let Some(past) = past else {
+            self.seen = applied;
+            let data = serde_json::json!({ "index": applied, "reason": "compacted" }).to_string();
+            self.ready.push_back(Event::default().event("reset").id(applied.to_string()).data(data));
+            return;
+        };
+        past.iter().for_each(|batch| self.take(batch));
     }
 
     fn take(&mut self, batch: &FactBatch) {
@@ -162,4 +174,35 @@ fn camel_case(name: &str) -> String {
         let mut chars = part.chars();
         out + &chars.next().map(|c| c.to_ascii_uppercase().to_string()).unwrap_or_default() + chars.as_str()
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use axum::response::IntoResponse;
+
+    async fn sent(progress: Progress) -> String {
+        let events = futures::stream::iter(progress.ready.into_iter().map(Ok::<_, Infallible>));
+        let body = Sse::new(events).into_response().into_body();
+        let bytes = axum::body::to_bytes(body, usize::MAX).await.expect("the stream is finite");
+        String::from_utf8(bytes.to_vec()).expect("UTF-8")
+    }
+
+    #[tokio::test]
+    async fn a_forgotten_past_is_announced_and_the_watch_goes_on_behind_it() {
+        let mut progress = Progress { tenant: None, seen: 1, ready: VecDeque::new() };
+        progress.catch_up(None, 42);
+        let fact = |name: &str| Fact::TenantPut { tenant: TenantId::new(name).expect("valid") };
+        progress.take(&FactBatch { index: 42, facts: vec![fact("old")] });
+        progress.take(&FactBatch { index: 43, facts: vec![fact("a"), fact("b")] });
+        let expected = "event: reset\nid: 42\ndata: {\"index\":42,\"reason\":\"compacted\"}\n\n\
+                        event: tenant-put\ndata: {\"index\":43,\"tenant\":\"a\"}\n\n\
+                        event: tenant-put\ndata: {\"index\":43,\"tenant\":\"b\"}\nid: 43\n\n";
+        assert_eq!(sent(progress).await, expected);
+    }
+
+    #[test]
+    fn field_names_are_camel_case() {
+        assert_eq!(["a", "content_hash", "a_b_c"].map(camel_case), ["a", "contentHash", "aBC"]);
+    }
 }
