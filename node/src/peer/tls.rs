@@ -184,7 +184,15 @@ impl<S: AsyncRead + AsyncWrite + Send + 'static> FrameSink for TlsSink<S> {
 
 impl<S: AsyncRead + AsyncWrite + Send + 'static> FrameSource for TlsSource<S> {
     fn recv(&mut self) -> BoxFuture<'_, io::Result<Option<Bytes>>> {
-        async move { Ok(self.0.next().await.transpose()?.map(bytes::BytesMut::freeze)) }.boxed()
+        async move {
+            match self.0.next().await.transpose() {
+                Ok(frame) => Ok(frame.map(bytes::BytesMut::freeze)),
+                // A peer that dies says no TLS goodbye. Between two frames nothing can be cut off.
+                Err(e) if e.kind() == io::ErrorKind::UnexpectedEof && self.0.read_buffer().is_empty() => Ok(None),
+                Err(e) => Err(e),
+            }
+        }
+        .boxed()
     }
 }
 

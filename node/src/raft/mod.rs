@@ -26,7 +26,7 @@ use apply::Store;
 use openraft::ReadPolicy;
 use openraft::ServerState;
 use openraft::async_runtime::WatchReceiver;
-use openraft::errors::{Fatal, LinearizableReadError, RaftError};
+use openraft::errors::{LinearizableReadError, RaftError};
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
