@@ -3,7 +3,7 @@
 
 use super::lamps::{Lamp, Lamps, level_name};
 use super::prepare::Cluster;
-use crate::config::CloudEntry;
+use crate::config::{CloudEntry, NodeEntry};
 use crate::env::{Os, WallClock};
 use crate::keys;
 use anyhow::{Context, Result, bail};
@@ -227,19 +227,26 @@ impl Api {
         Ok(Self { client, token: keys::load_token(&dir.join(keys::ADMIN_TOKEN))? })
     }
 
-    /// Whether the cloud has a leader that can take submissions. A follower just started may still
-    /// believe in the leader of its last run, so only a leader's own word counts.
+    /// Whether the cloud has a leader that can take submissions.
     async fn is_ready(&self, entry: &CloudEntry) -> bool {
+        self.leader(entry).await.is_some()
+    }
+
+    /// The node that leads the cloud. A follower just started may still believe in the leader of its
+    /// last run, so only a leader's own word counts.
+    async fn leader<'a>(&self, entry: &'a CloudEntry) -> Option<&'a NodeEntry> {
         let asked = entry.nodes.iter().map(|node| self.health(format!("https://{}/health", node.client_addr)));
         let answers = futures::future::join_all(asked).await;
-        answers.iter().flatten().any(|health| health["role"] == "leader" && health["status"] == "ok")
+        let leads = |health: &Value| health["role"] == "leader" && health["status"] == "ok";
+        let mut nodes = entry.nodes.iter().zip(&answers);
+        nodes.find(|(_, health)| health.as_ref().is_some_and(leads)).map(|(node, _)| node)
     }
 
     async fn health(&self, url: String) -> Option<Value> {
         self.client.get(url).send().await.ok()?.json().await.ok()
     }
 
-    /// Asks one node of the cloud after the other until one accepts, as long as the refusal may pass.
+    /// Asks the cloud's leader until it accepts, as long as the refusal may pass.
     async fn until_ok(
         &self,
         entry: &CloudEntry,
@@ -248,29 +255,40 @@ impl Api {
     ) -> Result<Value> {
         let begun = Instant::now();
         loop {
-            let mut last = None;
-            for node in &entry.nodes {
-                let url = format!("https://{}{path}", node.client_addr);
-                match request(url).bearer_auth(&self.token).send().await {
-                    Ok(answer) if answer.status().is_success() => return Ok(answer.json().await?),
-                    Ok(answer) => {
-                        let status = answer.status();
-                        let problem: Value = answer.json().await.unwrap_or_default();
-                        let detail = problem["detail"].as_str().unwrap_or("no reason given").to_owned();
-                        let passing = problem["retryable"].as_bool().unwrap_or(status.is_server_error());
-                        let error = anyhow::anyhow!("{} answered {status}: {detail}", node.node);
-                        if !passing {
-                            return Err(error);
-                        }
-                        last = Some(error);
-                    }
-                    Err(e) => last = Some(anyhow::Error::new(e).context(format!("{} does not answer", node.node))),
-                }
+            let error = match self.leader(entry).await {
+                None => anyhow::anyhow!("cloud {} has no leader", entry.cloud),
+                Some(node) => match self.try_once(node, request(format!("https://{}{path}", node.client_addr))).await {
+                    Ok(answer) => return Ok(answer),
+                    Err(Refused { passing: false, error }) => return Err(error),
+                    Err(Refused { error, .. }) => error,
+                },
+            };
+            if begun.elapsed() > READY_TIMEOUT {
+                return Err(error);
             }
-            match last {
-                Some(error) if begun.elapsed() > READY_TIMEOUT => return Err(error),
-                _ => tokio::time::sleep(LOOK_PAUSE).await,
-            }
+            tokio::time::sleep(LOOK_PAUSE).await;
         }
     }
+
+    async fn try_once(&self, node: &NodeEntry, request: reqwest::RequestBuilder) -> Result<Value, Refused> {
+        let passing = |e: reqwest::Error| {
+            let error = anyhow::Error::new(e).context(format!("{} does not answer", node.node));
+            Refused { passing: true, error }
+        };
+        let answer = request.bearer_auth(&self.token).send().await.map_err(passing)?;
+        let status = answer.status();
+        if status.is_success() {
+            return answer.json().await.map_err(passing);
+        }
+        let problem: Value = answer.json().await.unwrap_or_default();
+        let detail = problem["detail"].as_str().unwrap_or("no reason given");
+        let passing = problem["retryable"].as_bool().unwrap_or(status.is_server_error());
+        Err(Refused { passing, error: anyhow::anyhow!("{} answered {status}: {detail}", node.node) })
+    }
+}
+
+/// Why a node did not do what it was asked for, and whether asking again may help.
+struct Refused {
+    passing: bool,
+    error: anyhow::Error,
 }
