@@ -9,6 +9,9 @@ use tercet_core::ids::{FedId, TenantId};
 use tercet_core::signature::SigningKey;
 use tercet_core::tenants::TenantSignature;
 
+/// Real events, kept beside the repository and not in it.
+const SHARED_EVENTS: &str = "shared/data/events/etcd-commits.ndjson";
+
 /// Signs for one tenant of one cluster.
 #[derive(Debug, Clone)]
 pub struct Author {
@@ -57,11 +60,13 @@ impl Author {
 
 /// Lines of CloudEvents: the shared file if it is there, else generated ones.
 pub fn lines(count: usize) -> Vec<String> {
-    let shared = Path::new(concat!(env!("CARGO_MANIFEST_DIR"), "/../../shared/data/events/etcd-commits.ndjson"));
-    match std::fs::read_to_string(shared) {
-        Ok(text) => text.lines().take(count).map(str::to_owned).collect(),
-        Err(_) => {
-            eprintln!("{} is absent: events are generated instead", shared.display());
+    // Beside the repository; further up for a work tree of it.
+    let above = Path::new(env!("CARGO_MANIFEST_DIR")).ancestors().skip(2).take(2);
+    let found = above.map(|folder| folder.join(SHARED_EVENTS)).find(|file| file.exists());
+    match found.map(std::fs::read_to_string) {
+        Some(Ok(text)) => text.lines().take(count).map(str::to_owned).collect(),
+        _ => {
+            eprintln!("../{SHARED_EVENTS} is absent: events are generated instead");
             (0..count).map(generated).collect()
         }
     }

@@ -58,6 +58,7 @@ fn an_import_outlives_a_leader_and_a_cloud_and_is_sealed_when_the_cloud_returns(
         let event = cluster.api().get(&format!("{url}?wait=sealed&timeoutMs=2000")).send().ok();
         assert_eq!(event["level"], "FINAL", "not SEALED without the third cloud: {event}");
     }
+    let returned = Instant::now();
     cluster.run_cloud("azure");
     for cloud in CLOUDS {
         cluster.wait_level(cloud, "during-the-outage", "SEALED", LIMIT);
@@ -66,6 +67,7 @@ fn an_import_outlives_a_leader_and_a_cloud_and_is_sealed_when_the_cloud_returns(
             check(events == sealed && events > total as u64, || format!("{sealed} of {events}"))
         });
     }
+    eprintln!("all SEALED {:.1} s after the cloud's return", returned.elapsed().as_secs_f64());
     cluster.run(&leader);
     cluster.equal_heads(LIMIT);
 }
