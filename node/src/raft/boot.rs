@@ -95,7 +95,9 @@ pub fn plan(store: &Store, log: &dyn Log, alone: bool) -> anyhow::Result<Plan> {
     }
     let needs_state = state.purged.filter(|purged| applied < Some(*purged));
     if alone && needs_state.is_some() {
-        anyhow::bail!("the applied state is lost, the log begins after it, and no other node has a copy; restore a backup");
+        anyhow::bail!(
+            "the applied state is lost, the log begins after it, and no other node has a copy; restore a backup"
+        );
     }
     if alone && empty_log && applied.is_some() {
         anyhow::bail!("the Raft log is gone, but there is applied state; restore the raft folder or remove both");
@@ -121,7 +123,8 @@ pub async fn run(shared: &Arc<Shared>, plan: Plan) -> anyhow::Result<Raft> {
         tracing::warn!(upto = target.index, "this node lost its log; it takes no part in votes until it has caught up");
     }
     let applier = Applier { store: shared.store.clone() };
-    let network = Network { members: shared.members.clone(), peers: shared.peers.clone(), sessions: shared.sessions.clone() };
+    let network =
+        Network { members: shared.members.clone(), peers: shared.peers.clone(), sessions: shared.sessions.clone() };
     let log = LogStore::new(shared.store.log.clone());
     let raft = Raft::new(shared.id, Arc::new(config(shared)?), network, log, applier).await.context("starting Raft")?;
     if initialise {
@@ -215,7 +218,9 @@ async fn fetch_state(shared: &Arc<Shared>, purged: Position) {
     loop {
         for member in shared.others() {
             match fetch_from(shared, member, purged).await {
-                Ok(upto) => return tracing::info!(%member, upto = upto.map(|id| id.index), "the lost state was fetched"),
+                Ok(upto) => {
+                    return tracing::info!(%member, upto = upto.map(|id| id.index), "the lost state was fetched");
+                }
                 Err(error) if attempt.is_multiple_of(20) => {
                     tracing::error!(%member, %error, "the applied state is lost and cannot be fetched yet");
                 }
@@ -231,7 +236,10 @@ async fn fetch_from(shared: &Arc<Shared>, member: &NodeId, purged: Position) -> 
     let opened = call(&shared.peers, member, Method::RaftSnapshot, &Request::Open, ASK_TIMEOUT).await?;
     let Answer::Opened { session, meta } = opened else { anyhow::bail!("an unexpected answer") };
     let upto = meta.last_log_id;
-    anyhow::ensure!(upto.as_ref().map(position) >= Some(purged), "its flushed state is older than the start of this log");
+    anyhow::ensure!(
+        upto.as_ref().map(position) >= Some(purged),
+        "its flushed state is older than the start of this log"
+    );
     let spool = Spool::create(shared.spool_dir.as_deref(), session)?;
     let spool = snapshot::fetch(&shared.peers, member, session, spool).await?;
     snapshot::install(&shared.store, &meta, SnapshotData::Fetched(spool)).await?;

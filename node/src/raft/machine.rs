@@ -153,12 +153,7 @@ impl Machine {
     }
 
     pub fn stored(&self) -> Stored {
-        Stored {
-            complete: true,
-            applied: self.applied,
-            membership: self.membership.clone(),
-            installed: self.installed,
-        }
+        Stored { complete: true, applied: self.applied, membership: self.membership.clone(), installed: self.installed }
     }
 }
 

@@ -164,7 +164,12 @@ impl Replica {
     }
 
     /// The same with a given log: a simulated disk that outlives its node.
-    pub async fn start_on(config: ReplicaConfig, log: Arc<dyn Log>, env: Env, peers: PeerClient) -> anyhow::Result<Self> {
+    pub async fn start_on(
+        config: ReplicaConfig,
+        log: Arc<dyn Log>,
+        env: Env,
+        peers: PeerClient,
+    ) -> anyhow::Result<Self> {
         let place = config.members.iter().position(|member| *member == config.node);
         let place = place.with_context(|| format!("node {} is not among the members of its cloud", config.node))?;
         let alone = config.members.len() == 1;
@@ -241,7 +246,11 @@ impl Replica {
     }
 
     /// Proposes here or, if another node leads, through it.
-    pub async fn propose_anywhere(&self, request_id: Option<RequestId>, command: Command) -> Result<Committed, ProposeError> {
+    pub async fn propose_anywhere(
+        &self,
+        request_id: Option<RequestId>,
+        command: Command,
+    ) -> Result<Committed, ProposeError> {
         self.propose_there(request_id, command).await
     }
 

@@ -217,7 +217,11 @@ pub async fn answer_forwarded(replica: &Replica, request: Bytes) -> Result<Bytes
 }
 
 impl Replica {
-    pub(super) async fn propose_here(&self, request_id: Option<RequestId>, command: Command) -> Result<Committed, ProposeError> {
+    pub(super) async fn propose_here(
+        &self,
+        request_id: Option<RequestId>,
+        command: Command,
+    ) -> Result<Committed, ProposeError> {
         self.check_running()?;
         let leadership = self.leadership().borrow().clone();
         if !leadership.is_leader {
@@ -245,7 +249,11 @@ impl Replica {
         }
     }
 
-    pub(super) async fn propose_there(&self, request_id: Option<RequestId>, command: Command) -> Result<Committed, ProposeError> {
+    pub(super) async fn propose_there(
+        &self,
+        request_id: Option<RequestId>,
+        command: Command,
+    ) -> Result<Committed, ProposeError> {
         let deadline = Instant::now() + PROPOSE_TIMEOUT;
         // An election takes so long; what certainly changed nothing is tried again meanwhile.
         let patience = (Instant::now() + 2 * self.inner.election_max).min(deadline);

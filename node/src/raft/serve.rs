@@ -44,11 +44,26 @@ where
 pub fn methods(replica: &Replica) -> Vec<(Method, Handler)> {
     vec![
         (Method::RaftAppend, handler(replica, |replica, _, request| async move { append(&replica, request).await })),
-        (Method::RaftVote, handler(replica, |replica, _, request| async move { answer_vote(&replica, request, false).await })),
-        (Method::RaftPreVote, handler(replica, |replica, _, request| async move { answer_vote(&replica, request, true).await })),
-        (Method::RaftSnapshot, handler(replica, |replica, from, request| async move { transfer(&replica, from, request).await })),
-        (Method::RaftTransferLeader, handler(replica, |replica, _, request| async move { take_lead(&replica, request).await })),
-        (Method::Propose, handler(replica, |replica, _, request| async move { propose::answer_forwarded(&replica, request).await })),
+        (
+            Method::RaftVote,
+            handler(replica, |replica, _, request| async move { answer_vote(&replica, request, false).await }),
+        ),
+        (
+            Method::RaftPreVote,
+            handler(replica, |replica, _, request| async move { answer_vote(&replica, request, true).await }),
+        ),
+        (
+            Method::RaftSnapshot,
+            handler(replica, |replica, from, request| async move { transfer(&replica, from, request).await }),
+        ),
+        (
+            Method::RaftTransferLeader,
+            handler(replica, |replica, _, request| async move { take_lead(&replica, request).await }),
+        ),
+        (
+            Method::Propose,
+            handler(replica, |replica, _, request| async move { propose::answer_forwarded(&replica, request).await }),
+        ),
     ]
 }
 

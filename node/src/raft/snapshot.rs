@@ -69,9 +69,18 @@ pub enum Answer {
     /// The offer is being fetched or put in place.
     Working,
     Installed(SnapshotResponse<TypeConfig>),
-    Opened { session: u64, meta: SnapshotMeta },
-    Rows { rows: Vec<Row>, end: bool },
-    Status { vote: Option<Vote>, last: Option<LogId> },
+    Opened {
+        session: u64,
+        meta: SnapshotMeta,
+    },
+    Rows {
+        rows: Vec<Row>,
+        end: bool,
+    },
+    Status {
+        vote: Option<Vote>,
+        last: Option<LogId>,
+    },
 }
 
 impl SnapshotData {
@@ -170,7 +179,8 @@ impl Sessions {
 
     pub async fn open(&self, store: &Arc<Store>, entropy: &dyn Entropy) -> io::Result<Answer> {
         let snapshot = current(store).await;
-        let Some(SnapshotOf::<TypeConfig, SnapshotData> { meta, snapshot: SnapshotData::Held(_, hold) }) = snapshot else {
+        let Some(SnapshotOf::<TypeConfig, SnapshotData> { meta, snapshot: SnapshotData::Held(_, hold) }) = snapshot
+        else {
             return Err(io::Error::other("this node has no applied state either"));
         };
         let session = random(entropy);

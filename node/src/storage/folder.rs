@@ -118,7 +118,10 @@ fn beside(dir: &Path, suffix: &str) -> PathBuf {
 fn set_aside(dir: &Path, why: &str) -> anyhow::Result<()> {
     let free = (1..=MAX_BROKEN_FOLDERS).map(|n| beside(dir, &format!("broken-{n}"))).find(|path| !path.exists());
     let Some(target) = free else {
-        anyhow::bail!("{} is damaged ({why}) and {MAX_BROKEN_FOLDERS} broken folders lie beside it; find out why the disk fails, then remove them", dir.display());
+        anyhow::bail!(
+            "{} is damaged ({why}) and {MAX_BROKEN_FOLDERS} broken folders lie beside it; find out why the disk fails, then remove them",
+            dir.display()
+        );
     };
     tracing::error!(from = %dir.display(), to = %target.display(), why, "DAMAGED STATE set aside; it is rebuilt from the Raft log or another node");
     fs::rename(dir, &target).with_context(|| format!("renaming {} to {}", dir.display(), target.display()))?;

@@ -48,7 +48,8 @@ fn scans_are_ordered_half_open_and_limited() {
     on_every_engine(|reopen| {
         let engine = reopen();
         let mut model = MemoryRecords::default();
-        let rows: Vec<Row> = (0u32..1300).map(|n| row((n.wrapping_mul(2_654_435_761)).to_be_bytes(), n.to_be_bytes())).collect();
+        let rows: Vec<Row> =
+            (0u32..1300).map(|n| row((n.wrapping_mul(2_654_435_761)).to_be_bytes(), n.to_be_bytes())).collect();
         model.0.extend(rows.clone());
         engine.write(rows).unwrap();
         let bounds: [&[u8]; 6] = [&[], &[0], &[0x40, 1], &[0x80], &[0xff], &[0xff; 5]];

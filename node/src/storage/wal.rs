@@ -376,7 +376,8 @@ fn take_bytes(entries: impl Iterator<Item = io::Result<Record>>, max_bytes: usiz
 }
 
 fn config(dir: &Path) -> io::Result<Config> {
-    let path = dir.to_str().ok_or_else(|| invalid("the path of the Raft log is not UTF-8; choose another data folder"))?;
+    let path =
+        dir.to_str().ok_or_else(|| invalid("the path of the Raft log is not UTF-8; choose another data folder"))?;
     let mut config = Config::new(path);
     config.log_cache_max_items = Some(CACHE_ENTRIES);
     config.log_cache_capacity = Some(CACHE_BYTES);
@@ -412,7 +413,8 @@ fn cut_torn_tail(config: Arc<Config>) -> io::Result<bool> {
     })?;
     let Some((chunk, good_end)) = bad else { return Ok(false) };
     let path = PathBuf::from(config.wal.chunk_path(chunk));
-    let mut newest: Vec<PathBuf> = fs::read_dir(&config.wal.dir)?.filter_map(|entry| Some(entry.ok()?.path())).collect();
+    let mut newest: Vec<PathBuf> =
+        fs::read_dir(&config.wal.dir)?.filter_map(|entry| Some(entry.ok()?.path())).collect();
     newest.retain(|path| path.extension().is_some_and(|extension| extension == "wal"));
     newest.sort();
     if newest.last().and_then(|path| path.file_name()) != path.file_name() {

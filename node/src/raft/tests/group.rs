@@ -90,7 +90,14 @@ impl Group {
             group.start(node).await;
         }
         group.leader().await;
+        // Until a member has caught up once it cannot tell a new group from a disk that it lost.
+        until("all take part", || (0..size).all(|node| group.takes_part(node))).await;
         group
+    }
+
+    pub fn takes_part(&self, node: usize) -> bool {
+        let shared = &self.replica(node).inner.shared;
+        shared.raft.get().is_some() && shared.may_vote.load(std::sync::atomic::Ordering::SeqCst)
     }
 
     fn folder(&self, node: usize) -> Option<PathBuf> {
@@ -182,7 +189,8 @@ impl Group {
         let mut found = None;
         until("a leader", || {
             let running = self.running();
-            let latest = running.iter().map(|node| self.replica(*node).leadership().borrow().clone()).max_by_key(|l| l.term);
+            let latest =
+                running.iter().map(|node| self.replica(*node).leadership().borrow().clone()).max_by_key(|l| l.term);
             let leader = latest.and_then(|latest| latest.leader);
             found = leader.and_then(|leader| self.members.iter().position(|member| *member == leader));
             found = found.filter(|node| running.contains(node) && self.replica(*node).leadership().borrow().is_leader);

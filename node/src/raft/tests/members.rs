@@ -44,10 +44,12 @@ async fn what_was_acknowledged_survives_the_leader_and_time_never_goes_back() {
         latest = now;
         group.kill(leader).await;
         let next = group.leader().await;
-        assert!(known.iter().all(|tenant| group.knows(next, tenant)) || {
-            group.replica(next).linearize().await.unwrap();
-            known.iter().all(|tenant| group.knows(next, tenant))
-        });
+        assert!(
+            known.iter().all(|tenant| group.knows(next, tenant)) || {
+                group.replica(next).linearize().await.unwrap();
+                known.iter().all(|tenant| group.knows(next, tenant))
+            }
+        );
         group.start(leader).await;
         for tenant in &known {
             group.until_known(leader, tenant).await;
@@ -63,7 +65,10 @@ async fn without_a_quorum_nothing_is_accepted_and_nothing_is_linearizable() {
         group.kill(node).await;
     }
     let refused = group.try_put(leader, "t").await.unwrap_err();
-    assert!(matches!(refused, ProposeError::OutcomeUnknown | ProposeError::NoLeader | ProposeError::NotLeader { .. }), "{refused:?}");
+    assert!(
+        matches!(refused, ProposeError::OutcomeUnknown | ProposeError::NoLeader | ProposeError::NotLeader { .. }),
+        "{refused:?}"
+    );
     assert!(group.replica(leader).linearize().await.is_err());
 }
 

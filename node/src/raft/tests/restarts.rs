@@ -10,7 +10,11 @@ async fn a_single_node_keeps_what_it_acknowledged_through_stops_and_kills() {
         let mut group = Group::started(1, place).await;
         for round in 0..4 {
             group.put(0, &format!("t-{round}")).await;
-            if round % 2 == 0 { group.kill(0).await } else { group.stop(0).await }
+            if round % 2 == 0 {
+                group.kill(0).await
+            } else {
+                group.stop(0).await
+            }
             group.start(0).await;
             for earlier in 0..=round {
                 group.until_known(0, &format!("t-{earlier}")).await;
