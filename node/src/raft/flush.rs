@@ -5,6 +5,7 @@
 //! it stands still while a snapshot streams out, which makes the engine a consistent picture.
 
 use super::apply::Store;
+use super::machine::Rows;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
@@ -151,10 +152,11 @@ pub async fn once(store: &Arc<Store>) -> Result<(), Broken> {
         }
         let frozen = machine.overlay.freeze();
         let stored = machine.stored();
-        let mut rows: Vec<Row> = frozen.iter().map(|(key, value)| (key.clone(), value.clone())).collect();
+        // One value a key: engines may order two values of one generation as they like.
+        let mut rows = Rows::clone(&frozen);
         rows.extend(machine.state.hot_rows());
-        rows.push(stored.row());
-        (rows, stored)
+        rows.extend([stored.row()]);
+        (rows.into_iter().collect(), stored)
     };
     let next = stored.applied.as_ref().map_or(0, |id| id.index + 1);
     // The log outlives this task, so an error means that it is gone with everything else.

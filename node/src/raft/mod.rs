@@ -104,6 +104,9 @@ pub struct View<'a> {
 /// How often idle snapshot readers are looked for.
 const SWEEP: Duration = Duration::from_secs(1);
 
+/// How long a last flush may take.
+const STOP_TIMEOUT: Duration = Duration::from_secs(15);
+
 /// What the replica's tasks share.
 struct Shared {
     id: u64,
@@ -329,7 +332,11 @@ impl Replica {
             let _ = raft.shutdown().await;
         }
         shared.sessions.sweep(true);
-        shared.store.flush.flush_now(&shared.store).await;
+        // What is not flushed is applied again from the log.
+        let flush = shared.store.flush.flush_now(&shared.store);
+        if tokio::time::timeout(STOP_TIMEOUT, flush).await.is_err() {
+            tracing::warn!("stopping without the last flush: it took longer than {STOP_TIMEOUT:?}");
+        }
         let mut tasks = std::mem::take(&mut *self.inner.tasks.lock().unwrap_or_else(PoisonError::into_inner));
         tasks.shutdown().await;
         let resigned = Leadership { leader: None, is_leader: false, ..shared.leadership.borrow().clone() };

@@ -7,6 +7,7 @@ use super::apply::Store;
 use super::network::call;
 use super::types::{LeaderId, Proposal, Raft, TypeConfig};
 use super::{Committed, Leadership, ProposeError, Replica};
+use crate::env::MAX_FRAME_BYTES;
 use crate::peer::Method;
 use bytes::Bytes;
 use openraft::errors::{ClientWriteError, ForwardToLeader};
@@ -19,6 +20,7 @@ use std::time::Duration;
 use tercet_core::codec;
 use tercet_core::command::Command;
 use tercet_core::ids::{NodeId, RequestId};
+use tercet_core::rejection::Rejection;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, oneshot, watch};
 use tokio::time::Instant;
 
@@ -27,6 +29,8 @@ const MAX_IN_FLIGHT: usize = 4096;
 /// Their bytes, counted in units of this many.
 const BYTE_UNIT: usize = 1024;
 const MAX_IN_FLIGHT_UNITS: usize = 64 << 10;
+/// The largest command, in bytes: it has to fit a message to a follower.
+const MAX_COMMAND_BYTES: usize = MAX_FRAME_BYTES / 2;
 /// How long a command may take to be committed and applied.
 const PROPOSE_TIMEOUT: Duration = Duration::from_secs(10);
 
@@ -228,6 +232,11 @@ impl Replica {
             return Err(not_leader(leadership.leader));
         }
         let body = Proposal::encode_body(&request_id, &command);
+        if body.len() > MAX_COMMAND_BYTES {
+            let text = format!("a command of {} bytes; at most {MAX_COMMAND_BYTES} fit", body.len());
+            let index = *self.inner.shared.store.applied.borrow();
+            return Ok(Committed { index, reply: Err(Rejection::TooLarge(text)) });
+        }
         let _room = self.inner.limits.enter(body.len())?;
         let deadline = Instant::now() + PROPOSE_TIMEOUT;
         let (answer, answered) = oneshot::channel();

@@ -17,11 +17,13 @@ use tercet_core::codec;
 use tercet_core::ids::NodeId;
 use tokio_util::task::AbortOnDropHandle;
 
+type Fetched = Result<SnapshotResponse<TypeConfig>, String>;
+
 /// A snapshot that the leader offered and this node fetches.
 pub struct Incoming {
     session: u64,
     from: NodeId,
-    result: Arc<Mutex<Option<Result<SnapshotResponse<TypeConfig>, String>>>>,
+    result: Arc<Mutex<Option<Fetched>>>,
     _task: AbortOnDropHandle<()>,
 }
 

@@ -148,7 +148,7 @@ fn damage_every_file(dir: &Path) {
             continue;
         }
         let mut bytes = fs::read(&path).unwrap();
-        for byte in bytes.iter_mut() {
+        for byte in &mut bytes {
             *byte ^= 0x5a;
         }
         fs::write(&path, bytes).unwrap();

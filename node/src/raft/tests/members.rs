@@ -5,6 +5,8 @@ use super::group::{Place, memory, until};
 use crate::raft::ProposeError;
 use crate::storage::Engine;
 use std::time::Duration;
+use tercet_core::command::Command;
+use tercet_core::tenants;
 
 #[tokio::test(start_paused = true)]
 async fn a_command_from_any_member_is_applied_by_all() {
@@ -212,6 +214,19 @@ async fn facts_come_in_order_and_recent_ones_are_remembered() {
     assert_eq!(indexes(0), Some(vec![first, second]));
     assert_eq!(indexes(first), Some(vec![second]));
     assert_eq!(indexes(second), Some(vec![]));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_command_that_no_follower_could_take_is_refused_before_it_is_logged() {
+    let group = Group::started(1, memory(1)).await;
+    let before = *group.replica(0).applied().borrow();
+    let mut huge = super::group::put_tenant("t");
+    if let Command::Tenants(tenants::Command::Put(tenant)) = &mut huge {
+        tenant.keys = vec![super::group::genesis().voters[0].root_key; 600_000];
+    }
+    let refused = group.replica(0).propose(None, huge).await.unwrap();
+    assert!(refused.reply.is_err());
+    assert_eq!(*group.replica(0).applied().borrow(), before);
 }
 
 #[tokio::test(start_paused = true)]
