@@ -12,7 +12,7 @@ use serde::{Deserialize, Serialize};
 use std::sync::Arc;
 use tercet_core::ids::{CloudId, Hash};
 use tercet_core::rejection::Code;
-use tercet_core::transparency::leaf_hash;
+use tercet_core::transparency::{SignedNote, leaf_hash};
 use utoipa::{IntoParams, ToSchema};
 
 /// The most leaves of one answer.
@@ -37,7 +37,7 @@ pub async fn checkpoint(
         context.must_lead()?;
         context.api.federation.signed_note().borrow().as_ref().map(|note| note.text())
     } else {
-        context.api.replica.read(|view| Ok(view.state.note(&cloud).map(|note| note.text())))?
+        context.api.replica.read(|view| Ok(view.state.note(&cloud).map(SignedNote::text)))?
     };
     let none = || Problem::new(Code::NotFound, format!("no signed note of {cloud} is here yet; retry shortly"));
     let text = text.ok_or_else(none)?;
