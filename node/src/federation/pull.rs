@@ -10,6 +10,7 @@ use std::sync::Arc;
 use std::time::Duration;
 use tercet_core::ids::{CloudId, EpochId, Hash, NodeId};
 use tercet_core::transparency::SignedNote;
+use tokio::time::Instant;
 
 /// How long a dial and a greeting may take.
 const DIAL_TIMEOUT: Duration = Duration::from_secs(5);
@@ -17,6 +18,8 @@ const WELCOME_TIMEOUT: Duration = Duration::from_secs(5);
 /// Pause between attempts: doubled after each round of nodes, up to the longest, with jitter.
 const BACKOFF: Duration = Duration::from_millis(100);
 const MAX_BACKOFF: Duration = Duration::from_secs(2);
+/// A cloud that is away for less is not worth a warning: it may be starting, or electing.
+const COMPLAIN_AFTER: Duration = Duration::from_secs(5);
 /// Redirects followed at once; after that the next node is tried as if it had not answered.
 const MAX_REDIRECTS: usize = 2;
 
@@ -42,7 +45,7 @@ pub(super) async fn run(shared: Arc<Shared>, cloud: CloudId) {
         return;
     }
     let (mut at, mut backoff, mut failures) = (0, BACKOFF, 0);
-    let mut logged = false;
+    let (mut down_since, mut logged) = (Instant::now(), false);
     loop {
         match find_leader(&shared, &nodes, &mut at).await {
             Ok((node, welcome, sender, receiver)) => {
@@ -54,11 +57,13 @@ pub(super) async fn run(shared: Arc<Shared>, cloud: CloudId) {
                     Ok(()) => tracing::info!(%cloud, via = %node, "the stream ended"),
                     Err(error) => tracing::warn!(%cloud, via = %node, "the stream broke: {error}"),
                 }
+                down_since = Instant::now();
                 tokio::time::sleep(shared.jitter(BACKOFF)).await;
             }
             Err(error) => {
                 failures += 1;
-                if failures >= nodes.len() && !std::mem::replace(&mut logged, true) {
+                let long = failures >= nodes.len() && down_since.elapsed() >= COMPLAIN_AFTER;
+                if long && !std::mem::replace(&mut logged, true) {
                     tracing::warn!(%cloud, "not reachable, trying on: {error}");
                 }
                 tokio::time::sleep(backoff / 2 + shared.jitter(backoff / 2)).await;

@@ -207,7 +207,7 @@ fn next_chunk(
     own: Option<&SignedNote>,
 ) -> Result<Option<LogChunk>, Broken> {
     shared.replica.read(|view| {
-        let mirrored = || view.state.note_of(cloud, &subscription.epoch);
+        let mirrored = || view.state.note_in(cloud, &subscription.epoch);
         let note = if *cloud == shared.me { own } else { mirrored() };
         let Some(note) = note.filter(|note| note.body.origin.epoch == subscription.epoch) else { return Ok(None) };
         let stale = note.body.size < subscription.next;

@@ -311,3 +311,47 @@ async fn a_peer_that_speaks_nonsense_is_dropped_and_harms_nobody() {
     sim.until_level(&CLOUDS, "as-if-nothing-happened", Level::Sealed).await;
     sim.stop().await;
 }
+
+#[tokio::test(start_paused = true)]
+async fn honest_clouds_agree_about_everything_after_a_fork() {
+    for seed in seeds(4) {
+        let chance = SeededEntropy::new(seed, "liar");
+        let below = |bound: u64| {
+            let mut bytes = [0; 8];
+            chance.fill(&mut bytes);
+            u64::from_be_bytes(bytes) % bound
+        };
+        let sim = Sim::start(1 + 2 * (seed as usize % 2)).await;
+        let honest = ["aws", "azure"];
+        let mut names = Vec::new();
+        for n in 0..below(12) {
+            names.push(format!("before-{n}"));
+            sim.submit(CLOUDS[below(3) as usize], &names[names.len() - 1]).await;
+            tokio::time::sleep(Duration::from_millis(below(60))).await;
+        }
+        sim.isolate("gcp");
+        tokio::time::sleep(Duration::from_millis(below(500))).await;
+        for (victim, branch) in [("aws", "one"), ("azure", "other")] {
+            let lies: Vec<String> = (0..=below(5)).map(|n| format!("{branch}-{n}")).collect();
+            sim.forge("gcp", victim, &lies.iter().map(String::as_str).collect::<Vec<_>>()).await;
+        }
+        if below(2) == 0 {
+            sim.heal();
+        }
+        for n in 0..below(12) {
+            names.push(format!("after-{n}"));
+            sim.submit(honest[below(2) as usize], &names[names.len() - 1]).await;
+        }
+        sim.until(|| honest.iter().all(|at| sim.flagged(at, "gcp")), "both convict gcp").await;
+        sim.heal();
+        for at in honest {
+            assert!(honest.iter().all(|of| !sim.flagged(at, of)), "seed {seed}: an honest cloud is accused");
+        }
+        for name in &names {
+            let agree = || sim.level("aws", name) == sim.level("azure", name);
+            let is_final = || sim.level("aws", name) >= Some(Level::Final);
+            sim.until(|| agree() && is_final(), &format!("seed {seed}: {name} is FINAL in both")).await;
+        }
+        sim.stop().await;
+    }
+}

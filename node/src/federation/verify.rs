@@ -59,8 +59,8 @@ impl Verifier {
             return Ok(Checked::Bad("it exceeds a chunk's limits".into()));
         }
         let (opening, have, known) = shared.replica.read(|view| {
-            let known = view.state.note_of(&chunk.cloud, &chunk.epoch).is_some_and(|note| note.body == chunk.note.body);
-            let have = view.state.size_of(&chunk.cloud, &chunk.epoch).unwrap_or(0);
+            let known = view.state.note_in(&chunk.cloud, &chunk.epoch).is_some_and(|note| note.body == chunk.note.body);
+            let have = view.state.log_size(&chunk.cloud, &chunk.epoch).unwrap_or(0);
             Ok((view.state.opening_of(&chunk.epoch).cloned(), have, known))
         })?;
         let Some(opening) = opening.filter(|opening| opening.cloud == chunk.cloud) else {

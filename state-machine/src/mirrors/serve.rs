@@ -111,16 +111,6 @@ impl State {
         self.hot.logs.get(&(cloud.clone(), *epoch)).map(Log::size)
     }
 
-    /// The latest note that the mirror of any epoch reached, also of a closed one.
-    pub fn note_of(&self, cloud: &CloudId, epoch: &EpochId) -> Option<&SignedNote> {
-        self.hot.logs.get(&(cloud.clone(), *epoch))?.note.as_ref()
-    }
-
-    /// How many leaves are held of the log of any epoch; `None` if the epoch has no log here.
-    pub fn size_of(&self, cloud: &CloudId, epoch: &EpochId) -> Option<u64> {
-        self.hot.logs.get(&(cloud.clone(), *epoch)).map(Log::size)
-    }
-
     /// Tags that clouds voted on and whose bodies are not here, at most `limit`.
     pub fn missing_bodies(&self, limit: usize) -> Vec<Tag> {
         self.hot.missing.iter().take(limit).copied().collect()

@@ -157,7 +157,7 @@ impl Session<'_> {
     /// Asks for a log from where the mirror ends.
     async fn subscribe(&mut self, cloud: CloudId) -> io::Result<()> {
         let epoch = self.epoch_to_pull(&cloud)?;
-        let size = |epoch| self.shared.replica.read(|view| Ok(view.state.size_of(&cloud, &epoch).unwrap_or(0)));
+        let size = |epoch| self.shared.replica.read(|view| Ok(view.state.log_size(&cloud, &epoch).unwrap_or(0)));
         let from = epoch.map_or(Ok(0), size).map_err(io::Error::other)?;
         self.serials += 1;
         let serial = self.serials;
