@@ -2,10 +2,12 @@
 //! problem. JSON is parsed strictly (see `tercet_core::canonical`), unknown fields are refused.
 
 use super::error::Problem;
-use axum::body::{Body, Bytes};
+use axum::body::{Body, BodyDataStream, Bytes};
 use axum::extract::{FromRequestParts, Path, Query};
 use axum::http::request::Parts;
 use axum::http::{HeaderMap, header};
+use bytes::BytesMut;
+use futures::StreamExt;
 use serde::de::DeserializeOwned;
 use std::time::Duration;
 use tercet_core::canonical;
@@ -15,6 +17,8 @@ use tokio::time::timeout;
 
 /// How long a client may take to send a body.
 const BODY_TIMEOUT: Duration = Duration::from_secs(30);
+/// How much of a body that is too large is still read, in bytes.
+const MAX_DISCARDED_BYTES: usize = 16 << 20;
 pub const IDEMPOTENCY_KEY: &str = "idempotency-key";
 
 /// Path parameters, decoded and typed.
@@ -43,34 +47,34 @@ impl<S: Send + Sync, T: DeserializeOwned + Send> FromRequestParts<S> for Search<
 
 /// The whole body, at most `limit` bytes, within [`BODY_TIMEOUT`].
 pub async fn read_body(headers: &HeaderMap, body: Body, limit: usize) -> Result<Bytes, Problem> {
-    if declared_length(headers).is_some_and(|length| length > limit) {
-        return Err(Problem::body_too_large(limit));
-    }
-    match timeout(BODY_TIMEOUT, axum::body::to_bytes(body, limit)).await {
-        Ok(Ok(bytes)) => Ok(bytes),
-        Ok(Err(error)) if is_length_limit(&error) => Err(Problem::body_too_large(limit)),
-        Ok(Err(_)) => Err(Problem::invalid("the body broke off; send it again")),
-        Err(_) => {
-            let limit = BODY_TIMEOUT.as_secs();
-            Err(Problem::invalid(format!("the body did not arrive within {limit} s; send less at once")))
+    let declared = declared_length(headers).unwrap_or(0);
+    let read = timeout(BODY_TIMEOUT, collect(body.into_data_stream(), declared, limit)).await;
+    read.unwrap_or_else(|_| {
+        let limit = BODY_TIMEOUT.as_secs();
+        Err(Problem::invalid(format!("the body did not arrive within {limit} s; send less at once")))
+    })
+}
+
+async fn collect(mut chunks: BodyDataStream, declared: usize, limit: usize) -> Result<Bytes, Problem> {
+    let mut bytes = BytesMut::with_capacity(declared.min(limit));
+    let mut read = 0;
+    // What is too large is read to its end (up to a limit of its own) and forgotten: a client that is
+    // still sending would otherwise find its connection reset in place of the answer.
+    while let Some(chunk) = chunks.next().await {
+        let chunk = chunk.map_err(|_| Problem::invalid("the body broke off; send it again"))?;
+        read += chunk.len();
+        if read > limit.max(MAX_DISCARDED_BYTES) {
+            break;
+        }
+        if declared <= limit && read <= limit {
+            bytes.extend_from_slice(&chunk);
         }
     }
+    if declared > limit || read > limit { Err(Problem::body_too_large(limit)) } else { Ok(bytes.freeze()) }
 }
 
 pub fn declared_length(headers: &HeaderMap) -> Option<usize> {
     headers.get(header::CONTENT_LENGTH)?.to_str().ok()?.parse().ok()
-}
-
-fn is_length_limit(error: &axum::Error) -> bool {
-    let mut source = std::error::Error::source(error);
-    while let Some(inner) = source {
-        // The type is http-body-util's, which axum does not name in its API.
-        if inner.to_string().contains("length limit") {
-            return true;
-        }
-        source = inner.source();
-    }
-    false
 }
 
 /// A JSON body of a fixed shape.
