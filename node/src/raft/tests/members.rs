@@ -266,3 +266,45 @@ async fn partitions_never_lose_what_was_acknowledged() {
         }
     }
 }
+
+#[tokio::test(start_paused = true)]
+async fn under_load_kills_purges_and_snapshots_lose_nothing_acknowledged() {
+    let mut group = Group::started(3, memory(3)).await;
+    let acknowledged = std::sync::Arc::new(std::sync::Mutex::new(Vec::new()));
+    for round in 0..12 {
+        let mut clients = tokio::task::JoinSet::new();
+        for client in 0..20 {
+            let replica = group.replica((round + client) % 3).clone();
+            let acknowledged = acknowledged.clone();
+            clients.spawn(async move {
+                for n in 0..5 {
+                    let tenant = format!("r{round}-c{client}-{n}");
+                    let committed = replica.propose_anywhere(None, super::group::put_tenant(&tenant)).await;
+                    if committed.is_ok_and(|committed| committed.reply.is_ok()) {
+                        acknowledged.lock().unwrap().push(tenant);
+                    }
+                }
+            });
+        }
+        tokio::time::sleep(Duration::from_millis(5 * round as u64)).await;
+        let victim = (group.leader().await + round % 2) % 3;
+        // Handles that clients hold keep a replica alive, so its network goes first.
+        group.network.crash(&group.members[victim]);
+        group.replica(victim).stop().await;
+        drop(group.nodes[victim].take());
+        while clients.join_next().await.is_some() {}
+        for node in group.running() {
+            group.replica(node).linearize().await.ok();
+            group.purge(node).await;
+        }
+        group.start(victim).await;
+        until("it takes part", || group.takes_part(victim)).await;
+    }
+    let acknowledged = acknowledged.lock().unwrap().clone();
+    assert!(acknowledged.len() > 300, "only {} acknowledged", acknowledged.len());
+    for node in 0..3 {
+        for tenant in &acknowledged {
+            group.until_known(node, tenant).await;
+        }
+    }
+}
