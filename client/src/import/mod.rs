@@ -35,10 +35,14 @@ const MAX_IN_FLIGHT: usize = 4;
 const MAX_UNSETTLED: usize = 50_000;
 /// Bytes of events in one batch; half of what the server takes leaves room for the wrapping.
 const BATCH_BYTES: usize = MAX_BATCH_BYTES / 2;
-/// How often levels are asked for.
-const POLL_EVERY: Duration = Duration::from_millis(150);
+/// How often the import looks what is due.
+const TICK: Duration = Duration::from_millis(50);
+/// The shortest and the longest pause between two polls. Questions compete with the work that they
+/// ask about, so the pause grows while the answers bring little.
+const POLL_PAUSE_MIN: Duration = Duration::from_millis(100);
+const POLL_PAUSE_MAX: Duration = Duration::from_secs(2);
 /// The most questions about levels of one poll.
-const POLL_CHUNKS: usize = 8;
+const POLL_CHUNKS: usize = 4;
 /// How long one question about levels may take.
 const POLL_PATIENCE: Duration = Duration::from_secs(3);
 /// The pause before events are sent again that were refused for now.
@@ -113,6 +117,9 @@ pub async fn import(
         tasks: JoinSet::new(),
         turn: 0,
         polling: 0,
+        poll_pause: POLL_PAUSE_MIN,
+        poll_at: Instant::now(),
+        polled: (0, 0),
         in_flight: 0,
         reading: true,
         client,
@@ -136,6 +143,10 @@ struct Run {
     /// Rotates over the clouds, for batches and for polls.
     turn: usize,
     polling: usize,
+    poll_pause: Duration,
+    poll_at: Instant,
+    /// Asked and settled by the current poll.
+    polled: (usize, usize),
     in_flight: usize,
     reading: bool,
     client: Arc<Client>,
@@ -154,7 +165,7 @@ impl Run {
     /// Reads, sends and asks until everything is where it shall be, or the time is over.
     async fn drive(&mut self, mut chunks: mpsc::Receiver<std::io::Result<Chunk>>) -> Result<(), Error> {
         let (deadline, limited) = (self.deadline.unwrap_or_else(Instant::now), self.deadline.is_some());
-        let mut tick = tokio::time::interval(POLL_EVERY);
+        let mut tick = tokio::time::interval(TICK);
         tick.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
         while !self.is_complete() {
             let may_read = self.reading && self.in_flight < MAX_IN_FLIGHT && self.tracker.unsettled() < MAX_UNSETTLED;
@@ -246,9 +257,10 @@ impl Run {
 
     /// Asks one cloud, another each time, for the levels of the oldest open events.
     fn poll(&mut self) {
-        if self.polling > 0 {
+        if self.polling > 0 || Instant::now() < self.poll_at {
             return;
         }
+        self.polled = (0, 0);
         let cloud = self.next_cloud();
         for _ in 0..POLL_CHUNKS {
             let asked = self.tracker.take_open(MAX_LEVELS);
@@ -272,7 +284,14 @@ impl Run {
         match done {
             Done::Poll { cloud, asked, levels } => {
                 self.polling -= 1;
-                self.tracker.learn(asked, &levels, &cloud, &self.progress);
+                self.polled.0 += asked.len();
+                self.polled.1 += self.tracker.learn(asked, &levels, &cloud, &self.progress);
+                if self.polling == 0 {
+                    let brought_little = self.polled.1 * 4 < self.polled.0;
+                    self.poll_pause =
+                        if brought_little { (self.poll_pause * 2).min(POLL_PAUSE_MAX) } else { POLL_PAUSE_MIN };
+                    self.poll_at = Instant::now() + self.poll_pause;
+                }
             }
             Done::Batch { events, first, result } => {
                 self.in_flight -= 1;

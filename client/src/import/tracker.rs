@@ -4,7 +4,7 @@
 use super::{Prepared, Progress};
 use crate::error::Problem;
 use crate::events::{BatchItem, Wait, is_final};
-use std::collections::{BTreeSet, VecDeque};
+use std::collections::{BTreeMap, VecDeque};
 use std::sync::atomic::Ordering::Relaxed;
 use std::time::Duration;
 use tercet_core::events::Level;
@@ -14,7 +14,9 @@ use tokio::time::Instant;
 /// After this long an accepted event that a cloud has never heard of is submitted there: soon if
 /// the cloud that accepted it is silent, else only when it seems to be cut off from the others.
 const LOST_AFTER: Duration = Duration::from_secs(3);
-const CUT_OFF_AFTER: Duration = Duration::from_secs(30);
+const CUT_OFF_AFTER: Duration = Duration::from_secs(120);
+/// A cloud is silent once it has not answered for this long; a busy one misses a question or two.
+const SILENT_AFTER: Duration = Duration::from_secs(5);
 
 /// How far an event was counted in the progress.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -54,8 +56,8 @@ pub struct Tracker {
     /// Taken out of `open` by a poll that has not returned.
     asked: usize,
     again: VecDeque<Later>,
-    /// Clouds that did not answer when they were asked last.
-    silent: BTreeSet<CloudId>,
+    /// Since when a cloud does not answer.
+    silent_since: BTreeMap<CloudId, Instant>,
     /// Where they shall be, but not seen SEALED: looked at once more at the end.
     rest: Vec<(EventKey, Counted)>,
 }
@@ -90,7 +92,7 @@ impl Tracker {
             open: VecDeque::new(),
             open_final: VecDeque::new(),
             asked: 0,
-            silent: BTreeSet::new(),
+            silent_since: BTreeMap::new(),
             again: VecDeque::new(),
             rest: Vec::new(),
         }
@@ -151,15 +153,24 @@ impl Tracker {
         events
     }
 
-    /// What a cloud said about the events that were taken; nothing if it did not answer.
-    pub fn learn(&mut self, asked: Vec<Tracked>, levels: &[Option<Level>], cloud: &CloudId, progress: &Progress) {
+    /// What a cloud said about the events that were taken; nothing if it did not answer. Returns
+    /// how many need not be asked about again.
+    pub fn learn(
+        &mut self,
+        asked: Vec<Tracked>,
+        levels: &[Option<Level>],
+        cloud: &CloudId,
+        progress: &Progress,
+    ) -> usize {
         self.asked -= asked.len();
+        let open_before = self.open.len() + self.open_final.len();
+        let count = asked.len();
         let now = Instant::now();
         let answered = levels.len() == asked.len();
         if answered {
-            self.silent.remove(cloud);
+            self.silent_since.remove(cloud);
         } else {
-            self.silent.insert(cloud.clone());
+            self.silent_since.entry(cloud.clone()).or_insert(now);
         }
         for (at, event) in asked.into_iter().enumerate() {
             match levels.get(at).filter(|_| answered) {
@@ -170,6 +181,7 @@ impl Tracker {
                 _ => self.reopen(event),
             }
         }
+        count - (self.open.len() + self.open_final.len() - open_before)
     }
 
     /// All that was not seen SEALED.
@@ -201,7 +213,8 @@ impl Tracker {
     }
 
     fn lost_after(&self, event: &Tracked) -> Duration {
-        let is_silent = event.home.as_ref().is_none_or(|home| self.silent.contains(home));
+        let since = |home| self.silent_since.get(home).is_some_and(|since| since.elapsed() >= SILENT_AFTER);
+        let is_silent = event.home.as_ref().is_none_or(since);
         if is_silent { LOST_AFTER } else { CUT_OFF_AFTER }
     }
 
@@ -251,6 +264,7 @@ mod tests {
         assert!(tracker.due(10).is_none(), "its own cloud may still pass it on");
         let asked = tracker.take_open(10);
         tracker.learn(asked, &[], &gcp(), &progress);
+        tokio::time::advance(SILENT_AFTER).await;
         let asked = tracker.take_open(10);
         tracker.learn(asked, &[None], &aws, &progress);
         let (cloud, first, events) = tracker.due(10).unwrap();
