@@ -138,7 +138,7 @@ impl Children {
         }
         println!("    its log: {}", node.log_path.display());
         if !self.restart {
-            println!("    bring it back with: tercetd run --config {config} --node {}", node.id);
+            println!("    bring it back with: {} run --config {config} --node {}", super::program("tercetd"), node.id);
             return;
         }
         if node.started.elapsed() > RESTART_CALM {

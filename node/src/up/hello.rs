@@ -3,6 +3,7 @@
 
 use super::lamps::{Lamp, Lamps, level_name};
 use super::prepare::Cluster;
+use super::program;
 use crate::config::{CloudEntry, NodeEntry};
 use crate::env::{Os, WallClock};
 use crate::keys;
@@ -191,19 +192,24 @@ fn explain(cluster: &Cluster, reachable: &BTreeSet<CloudId>, target: Level) {
         Level::Pending => println!("One cloud alone decides nothing: events stay PENDING until a second cloud is up."),
         _ => println!("Events become FINAL now, and SEALED once all three clouds are up."),
     }
-    println!("Start another one in a second terminal: tercetd up --data-dir {} --cloud {next}", cluster.dir.display());
+    print!("Start another one in a second terminal: {} ", program("tercetd"));
+    println!("up --data-dir {} --cloud {next}", cluster.dir.display());
 }
 
 fn print_next(cluster: &Cluster) {
     let dir = cluster.dir.display();
-    let context =
-        if cluster.dir.ends_with(".tercet") { String::new() } else { format!(" --context {dir}/context.toml") };
+    let mut tercet = program("tercet");
+    if !cluster.dir.ends_with(".tercet") {
+        tercet = format!("{tercet} --context {dir}/context.toml");
+    }
     println!(
         "\nThe cluster stays up until Ctrl-C. Next, in another terminal:\n\
-         \x20 tercet{context} status\n\
-         \x20 tercet{context} event submit --id order-1 --payload '{{\"amount\":5}}' --wait sealed\n\
-         \x20 tercet{context} event certificate order-1 > order-1.cert && tercet verify order-1.cert --trust {dir}/trust.json\n\
-         Logs of the nodes: {dir}/nodes/<node>/log.txt"
+         \x20 {tercet} status\n\
+         \x20 {tercet} event submit --id order-1 --payload '{{\"amount\":5}}' --wait sealed\n\
+         \x20 {tercet} event certificate order-1 --out order-1.cert\n\
+         \x20 {} verify order-1.cert --trust {dir}/trust.json\n\
+         Logs of the nodes: {dir}/nodes/<node>/log.txt",
+        program("tercet")
     );
 }
 

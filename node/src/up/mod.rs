@@ -12,7 +12,7 @@ mod prepare;
 use anyhow::Result;
 pub use children::die_with_parent;
 use children::{Children, Exit};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use tercet_core::ids::CloudId;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::time::Instant;
@@ -70,4 +70,14 @@ pub async fn up(options: Options) -> Result<()> {
     }
     println!("Stopped. Start again with the same command: nothing is lost.");
     outcome
+}
+
+/// How a user calls one of our programs: by its name if a shell finds it there, else by its path
+/// beside this program.
+fn program(name: &str) -> String {
+    let own = std::env::current_exe().ok();
+    let Some(folder) = own.as_deref().and_then(Path::parent) else { return name.to_owned() };
+    let found = std::env::var_os("PATH").is_some_and(|path| std::env::split_paths(&path).any(|entry| entry == folder));
+    let beside = folder.join(name);
+    if found || !beside.exists() { name.to_owned() } else { beside.display().to_string() }
 }
