@@ -11,7 +11,7 @@ use std::time::Duration;
 use tercet_core::ids::{CloudId, NodeId};
 
 /// How long one node may take to answer before it counts as unreachable.
-pub const NODE_TIMEOUT: Duration = Duration::from_secs(2);
+pub const NODE_TIMEOUT: Duration = Duration::from_secs(4);
 
 /// One node's own view, as `/v1/status` gives it.
 #[derive(Debug, Clone, Deserialize)]
@@ -107,6 +107,8 @@ pub struct NodeLine {
     pub pid: Option<u32>,
     pub reachable: bool,
     pub ready: bool,
+    /// It takes connections. If it is not reachable all the same, it is slow or hangs.
+    pub listens: bool,
     /// Why it is not reachable, for people.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub why: Option<String>,
@@ -115,6 +117,7 @@ pub struct NodeLine {
 struct Asked<'a> {
     node: &'a Node,
     status: Result<NodeStatus, String>,
+    listens: bool,
     ready: bool,
 }
 
@@ -146,12 +149,13 @@ impl Client {
                 self.transport().attempt(id, &node.url, &status, NODE_TIMEOUT),
                 self.transport().attempt(id, &node.url, &ready, NODE_TIMEOUT),
             );
+            let listens = !matches!(status, Err(Failure::Unsent(_)));
             let status = match status {
                 Ok(answer) => answer.json().map_err(|error| error.to_string()),
                 Err(Failure::Unsent(why) | Failure::Lost(why)) => Err(why),
                 Err(Failure::Refused { problem, .. }) => Err(problem.to_string()),
             };
-            Asked { node, status, ready: ready.is_ok() }
+            Asked { node, status, listens, ready: ready.is_ok() }
         }))
         .await
     }
@@ -182,6 +186,7 @@ fn merge(cloud: &CloudId, nodes: Vec<Asked<'_>>, views: &[(CloudId, NodeStatus)]
         pid: asked.status.as_ref().ok().and_then(|status| status.pid),
         reachable: asked.status.is_ok(),
         ready: asked.ready,
+        listens: asked.listens,
         why: asked.status.as_ref().err().cloned(),
     };
     let audited_by = |by: &CloudId, seen: &CloudSeen| audited_size(seen.audited.get(by.as_str()));
@@ -238,8 +243,8 @@ mod tests {
     fn the_leader_of_the_latest_term_speaks_for_its_cloud() {
         let (one, two) = (node("gcp-1"), node("gcp-2"));
         let nodes = vec![
-            Asked { node: &one, status: Ok(status("leader", 1, 5)), ready: true },
-            Asked { node: &two, status: Ok(status("leader", 2, 6)), ready: true },
+            Asked { node: &one, status: Ok(status("leader", 1, 5)), ready: true, listens: true },
+            Asked { node: &two, status: Ok(status("leader", 2, 6)), ready: true, listens: true },
         ];
         let merged = merge(&CloudId::new("gcp").unwrap(), nodes, &[]);
         assert_eq!((merged.size, merged.ready), (Some(6), true));
@@ -248,7 +253,7 @@ mod tests {
     #[test]
     fn a_cloud_that_is_down_is_known_by_its_mirrors() {
         let one = node("gcp-1");
-        let nodes = vec![Asked { node: &one, status: Err("refused".into()), ready: false }];
+        let nodes = vec![Asked { node: &one, status: Err("refused".into()), ready: false, listens: false }];
         let views = [(CloudId::new("aws").unwrap(), status("leader", 1, 5))];
         let merged = merge(&CloudId::new("gcp").unwrap(), nodes, &views);
         assert_eq!((merged.size, merged.ready, merged.leader), (Some(5), false, None));

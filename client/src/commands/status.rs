@@ -64,6 +64,9 @@ fn draw(status: &ClusterStatus) -> String {
         let state = match (node.reachable, node.ready) {
             (true, true) => "ready".into(),
             (true, false) => "not ready".into(),
+            (false, _) if node.listens => {
+                format!("NO ANSWER (busy or hanging)  {}", node.why.as_deref().unwrap_or_default())
+            }
             (false, _) => format!("UNREACHABLE  {}", node.why.as_deref().unwrap_or_default()),
         };
         let role = or_dash(node.role.clone());
@@ -83,6 +86,7 @@ fn cloud_line(cloud: &CloudStatus) -> String {
     let (colour, sign, word) = match lamp(cloud) {
         Lamp::Green => (Colour::Green, "●", "READY"),
         Lamp::Yellow => (Colour::Yellow, "◐", "DEGRADED"),
+        Lamp::Red if up == 0 && cloud.nodes.iter().any(|node| node.listens) => (Colour::Red, "○", "NO ANSWER"),
         Lamp::Red if up == 0 => (Colour::Red, "○", "DOWN"),
         Lamp::Red => (Colour::Red, "○", "NOT READY"),
     };
@@ -163,6 +167,7 @@ mod tests {
                 pid: None,
                 reachable: up,
                 ready: up,
+                listens: up,
                 why: (!up).then(|| "connection refused".into()),
             }],
         }
