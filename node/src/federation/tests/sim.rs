@@ -110,6 +110,24 @@ impl Sim {
         sim
     }
 
+    /// An event as a cloud sees it: for telling why clouds differ.
+    pub fn event(&self, at: &str, id: &str) -> String {
+        let show = |view: &crate::raft::View<'_>| {
+            let event = view.state.event(view.records, &tenant_id(), &key(id)).unwrap()?;
+            let votes = event.record.votes.iter().map(|vote| {
+                let by = view.state.vote_fact(vote).audited_by;
+                format!(
+                    "{} at {}{} audited by {by:?}",
+                    vote.cloud,
+                    vote.index,
+                    if vote.branch.is_some() { " (branch)" } else { "" }
+                )
+            });
+            Some(format!("{:?} {:?}: {}", event.record.level, event.record.marks, votes.collect::<Vec<_>>().join("; ")))
+        };
+        format!("{id} in {at}: {:?}", self.read(at, show))
+    }
+
     async fn start_node(&mut self, node: &NodeId) {
         self.starts += 1;
         let mut env = self.network.env(node.clone(), self.starts);
