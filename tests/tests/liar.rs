@@ -7,9 +7,9 @@ use std::collections::BTreeSet;
 use std::net::{SocketAddr, TcpListener};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
-use tercet_core::evidence::Evidence;
+use tercet_core::evidence::{Evidence, Statement};
 use tercet_core::signature::SigningKey;
-use tercet_core::transparency::SignedNote;
+use tercet_core::transparency::{Leaf, SignedNote};
 use tercet_tests::events::Author;
 use tercet_tests::proxy::Proxy;
 use tercet_tests::wait::check;
@@ -88,6 +88,30 @@ impl Deceived {
             check(reply.status == 200 || reply.status == 201, || reply.text())?;
             Ok(reply.json())
         })
+    }
+
+    /// gcp's vote on an event and the proof that it stands in gcp's log, as an honest cloud holds it.
+    fn statement(&self, cloud: &str, event: &Value) -> Statement {
+        let base = format!("{}/v1/clouds/gcp", self.cluster.leader_url(cloud));
+        let get = |path: String| self.cluster.api().get(&format!("{base}/{path}")).send();
+        let note = SignedNote::parse(&get("checkpoint".into()).text()).expect("a signed note");
+        let vote = event["votes"].as_array().unwrap().iter().find(|vote| vote["cloud"] == "gcp").expect("gcp voted");
+        let index = vote["index"].as_u64().unwrap();
+        let leaf = get(format!("leaves?from={index}&limit=1")).ok()["leaves"][0].as_str().unwrap().to_owned();
+        let proof = get(format!("proof?index={index}&size={}", note.body.size)).ok();
+        Statement {
+            leaf: Leaf::decode(&hex::decode(leaf).unwrap()).unwrap(),
+            proof: serde_json::from_value(proof["path"].clone()).unwrap(),
+            note,
+            index,
+        }
+    }
+
+    /// Hands evidence to a cloud, as any stranger can.
+    fn tell(&self, cloud: &str, evidence: &Evidence) {
+        let url = format!("{}/v1/evidence", self.cluster.leader_url(cloud));
+        let told = self.cluster.api().post(&url).body("application/vnd.tercet.evidence", evidence.bytes()).send();
+        assert!((200..300).contains(&told.status), "{}: {}", told.status, told.text());
     }
 
     fn heal(&self) {
@@ -181,6 +205,15 @@ fn a_cloud_that_votes_twice_is_convicted_and_the_honest_clouds_agree() {
     let at_azure = lie.cluster.wait_level("azure", "order-1", "FINAL", LIMIT);
     assert_ne!(at_aws["contentHash"], at_azure["contentHash"], "each side was told another content");
 
+    // Two different votes for one event, at two places: whoever has seen both can prove it.
+    let statements = [(&at_aws, "aws"), (&at_azure, "azure")].map(|(event, cloud)| lie.statement(cloud, event));
+    assert_ne!(statements[0].index, statements[1].index, "the twin had one event more");
+    let [first, second] = statements;
+    lie.tell("aws", &Evidence::double_vote(first, second));
+    assert_eq!(lie.convicted_at("aws"), BTreeSet::from(["double-vote".to_owned()]));
+    let event = lie.cluster.event("aws", "order-1").unwrap();
+    assert_eq!((&event["level"], &event["marks"]["review"]), (&json!("FINAL"), &json!(true)), "{event}");
+
     lie.heal();
     let lies: Vec<BTreeSet<String>> = HONEST.iter().map(|cloud| lie.convicted_at(cloud)).collect();
     eprintln!("proven at aws and azure: {lies:?}");
@@ -229,9 +262,7 @@ fn a_forked_log_puts_finals_in_review_until_the_third_vote_stands() {
         Ok(Evidence::fork_at_size(a, b))
     });
     // azure learns of the lie from a stranger, before it can talk to aws.
-    let url = format!("{}/v1/evidence", lie.cluster.leader_url("azure"));
-    let told = lie.cluster.api().post(&url).body("application/vnd.tercet.evidence", evidence.bytes()).send();
-    assert!((200..300).contains(&told.status), "{}: {}", told.status, told.text());
+    lie.tell("azure", &evidence);
     assert_eq!(lie.convicted_at("azure"), BTreeSet::from(["fork-at-size".to_owned()]));
     let reviewed = eventually("order-1 is in REVIEW at azure", LIMIT, || {
         let event = lie.cluster.event("azure", "order-1")?;

@@ -8,7 +8,7 @@ use tercet_tests::wait::check;
 use tercet_tests::{CLOUDS, Cluster, eventually};
 
 const LIMIT: Duration = Duration::from_secs(60);
-const EVENTS: usize = 6000;
+const EVENTS: usize = 3000;
 
 fn count(cluster: &Cluster, cloud: &str, name: &str) -> Result<u64, String> {
     cluster.status(&cluster.leader(cloud))?["counts"][name].as_u64().ok_or_else(|| format!("no count of {name}"))
