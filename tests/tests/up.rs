@@ -2,10 +2,11 @@
 
 use serde_json::{Value, json};
 use std::collections::BTreeMap;
+use std::process::Command;
 use std::time::{Duration, Instant};
 use tercet_tests::process::{self, Process};
 use tercet_tests::wait::check;
-use tercet_tests::{CLOUDS, Cluster, eventually, slots};
+use tercet_tests::{CLOUDS, Cluster, eventually, programs, slots};
 
 const LIMIT: Duration = Duration::from_secs(30);
 
@@ -75,6 +76,103 @@ fn nothing_is_lost_by_a_restart(cluster: &mut Cluster) {
             assert_eq!((&event["contentHash"], &event["level"]), (hash, &json!("SEALED")), "{cloud}: {event}");
         }
     }
+}
+
+#[test]
+fn a_wrong_configuration_is_refused_and_nothing_is_created() {
+    let folder = tempfile::tempdir().unwrap();
+    let example = include_str!("../../cluster.toml");
+    let wrong = [
+        ("an unknown key", example.replacen("quorum = 2", "quorum = 2\ncolour = \"red\"", 1), "colour"),
+        ("no TOML", example.replacen("[federation]", "[federation", 1), "cluster.toml"),
+        ("a doubled node", example.replacen("\"aws-2\"", "\"aws-1\"", 1), "aws-1"),
+        ("a doubled cloud", example.replacen("name = \"azure\"", "name = \"aws\"", 1), "aws"),
+        ("ambiguous weights", example.replacen("quorum = 2", "quorum = 1", 1), "quorum"),
+        (
+            "a dictator",
+            example.replacen("weight = 1", "weight = 3", 1).replacen("quorum = 2", "quorum = 3", 1),
+            "alone",
+        ),
+        ("a weight of zero", example.replacen("weight = 1", "weight = 0", 1), "weight"),
+        ("a bad name", example.replacen("name = \"aws\"", "name = \"AWS\"", 1), "AWS"),
+        ("an unknown engine", format!("{example}\n").replace("engine = \"fjall\"", "engine = \"paper\""), "paper"),
+    ];
+    for (what, text, says) in wrong {
+        eprintln!("{what}");
+        assert_ne!(text, example, "{what}: the example does not hold what is replaced");
+        let config = folder.path().join("cluster.toml");
+        std::fs::write(&config, text).unwrap();
+        let data = folder.path().join("data");
+        let mut command = Command::new(programs::tercetd());
+        command.arg("up").arg("--config").arg(&config).arg("--data-dir").arg(&data);
+        let mut up = Process::start(command);
+        assert!(!up.wait(LIMIT).success(), "{what}: {}", up.output());
+        assert!(up.output().contains(says), "{what}: {says:?} is not in {:?}", up.output());
+        assert!(!data.exists(), "{what}: {} was created", data.display());
+    }
+}
+
+/// A node that must not start: how it ends, and that it says why.
+fn refused(cluster: &Cluster, node: &str, says: &str) {
+    let mut command = Command::new(programs::tercetd());
+    command.arg("run").arg("--config").arg(cluster.data_dir().join("cluster.toml")).args(["--node", node]);
+    let mut run = Process::start(command);
+    assert!(!run.wait(LIMIT).success(), "{}", run.output());
+    assert!(run.output().contains(says), "{says:?} is not in {:?}", run.output());
+}
+
+#[test]
+fn a_node_with_a_wrong_folder_key_or_port_does_not_start() {
+    let mut cluster = Cluster::small();
+    refused(&cluster, "gcp-7", "gcp-7");
+    refused(&cluster, "gcp-1", "gcp-1");
+    cluster.kill("aws-1");
+    let nodes = cluster.data_dir().join("nodes");
+    let (own, other) = (nodes.join("aws-1"), nodes.join("azure-1"));
+    let with = |file: &str, bytes: &[u8], mode: u32, says: &str| {
+        use std::os::unix::fs::PermissionsExt;
+        let path = own.join(file);
+        let genuine = std::fs::read(&path).unwrap();
+        std::fs::write(&path, bytes).unwrap();
+        std::fs::set_permissions(&path, std::fs::Permissions::from_mode(mode)).unwrap();
+        refused(&cluster, "aws-1", says);
+        std::fs::write(&path, genuine).unwrap();
+        std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o600)).unwrap();
+    };
+    let foreign = |file: &str| std::fs::read(other.join(file)).unwrap();
+    with("node.json", &foreign("node.json"), 0o600, "azure-1");
+    with("signing.key", &foreign("signing.key"), 0o600, "signing.key");
+    with("signing.key", b"nonsense", 0o600, "signing.key");
+    let genuine = std::fs::read(own.join("signing.key")).unwrap();
+    with("signing.key", &genuine, 0o644, "signing.key");
+    with("peer.pem", b"", 0o600, "peer.pem");
+    // The peer port is taken by somebody else.
+    let config: toml::Table =
+        std::fs::read_to_string(cluster.data_dir().join("cluster.toml")).unwrap().parse().unwrap();
+    let aws = config["clouds"].as_array().unwrap().iter().find(|cloud| cloud["name"].as_str() == Some("aws")).unwrap();
+    let address = aws["nodes"][0]["peer_addr"].as_str().unwrap().to_owned();
+    let taken = std::net::TcpListener::bind(&address).unwrap();
+    refused(&cluster, "aws-1", address.rsplit(':').next().unwrap());
+    drop(taken);
+    cluster.run("aws-1");
+    cluster.submit("aws", "after-the-refusals", &json!({})).ok();
+    cluster.wait_level("azure", "after-the-refusals", "SEALED", LIMIT);
+}
+
+#[test]
+fn with_restart_a_killed_node_comes_back_by_itself() {
+    let mut cluster = Cluster::prepared(slots::small(), &["--nodes-per-cloud", "1", "--restart"]);
+    cluster.start();
+    let before = cluster.pid("gcp-1");
+    process::signal(before, nix::sys::signal::Signal::SIGKILL);
+    let after = eventually("gcp-1 is back", LIMIT, || {
+        let pid = cluster.status("gcp-1")?["pid"].as_i64().unwrap_or_default() as i32;
+        check(pid != 0 && pid != before, || format!("pid {pid}"))?;
+        Ok(pid)
+    });
+    assert!(process::is_alive(after));
+    cluster.submit("gcp", "after-the-restart", &json!({})).ok();
+    cluster.wait_level("gcp", "after-the-restart", "SEALED", LIMIT);
 }
 
 #[test]
