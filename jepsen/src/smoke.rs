@@ -17,7 +17,8 @@ use tercet_core::ids::CloudId;
 use tercet_tests::{CLOUDS, Cluster};
 use tokio::runtime::Runtime;
 
-const CLIENTS: u64 = 4;
+/// One at each cloud, and as many that go anywhere.
+const CLIENTS: u64 = 6;
 /// How long everything may take to become SEALED after the last restoration.
 const HEALING: Duration = Duration::from_secs(90);
 /// How often that is looked at.

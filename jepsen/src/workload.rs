@@ -56,7 +56,8 @@ pub async fn submit(world: &World, client: u64, seed: u64) {
         }
         let repeats = number > 0 && random.below(REPEAT) == 0;
         let number = if repeats { random.below(number as usize) as u64 } else { number };
-        let cloud = random.choose(&clouds);
+        // One client stays at each cloud, so that not all of them can be held up by one cloud.
+        let cloud = clouds.get(client as usize).unwrap_or_else(|| random.choose(&clouds));
         submit_one(world, client, number, cloud).await;
         tokio::time::sleep(PAUSE).await;
     }

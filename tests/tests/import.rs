@@ -7,9 +7,9 @@ use tercet_tests::wait::check;
 use tercet_tests::{CLOUDS, Cluster, eventually};
 
 const LIMIT: Duration = Duration::from_secs(30);
-/// How many lines of the shared file are imported, unless `TERCET_IMPORT_EVENTS` asks for others;
-/// the whole file has 12,000.
-const DEFAULT_EVENTS: usize = 3000;
+/// How many lines of the shared file are imported, unless `TERCET_IMPORT_EVENTS` asks for fewer;
+/// this is the whole file.
+const DEFAULT_EVENTS: usize = 12_000;
 
 #[test]
 fn an_import_is_sealed_everywhere_survives_a_restart_and_repeats_nothing() {
