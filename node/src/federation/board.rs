@@ -105,6 +105,22 @@ impl Stats {
     pub(super) fn add(counter: &AtomicU64) {
         counter.fetch_add(1, Ordering::Relaxed);
     }
+
+    /// Every counter under its name.
+    pub fn counts(&self) -> [(&'static str, u64); 9] {
+        let of = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
+        [
+            ("rounds_signed", of(&self.rounds_signed)),
+            ("rounds_failed", of(&self.rounds_failed)),
+            ("signatures_refused", of(&self.signatures_refused)),
+            ("chunks_sent", of(&self.chunks_sent)),
+            ("chunks_received", of(&self.chunks_received)),
+            ("chunks_dropped", of(&self.chunks_dropped)),
+            ("bodies_dropped", of(&self.bodies_dropped)),
+            ("fork_hunts", of(&self.hunts)),
+            ("convictions", of(&self.convictions)),
+        ]
+    }
 }
 
 impl Board {

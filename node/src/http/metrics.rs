@@ -15,7 +15,7 @@ use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::metrics::histogram::{Histogram, exponential_buckets};
 use prometheus_client::registry::Registry;
 use std::sync::Arc;
-use std::sync::atomic::AtomicU64;
+use std::sync::atomic::{AtomicU64, Ordering};
 use tercet_core::rejection::Code;
 
 const OPENMETRICS: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
@@ -32,6 +32,11 @@ struct RouteLabels {
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
 struct CodeLabels {
     code: &'static str,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct KindLabels {
+    kind: &'static str,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
@@ -54,6 +59,7 @@ pub struct Metrics {
     registry: Registry,
     requests: Family<RouteLabels, Counter>,
     problems: Family<CodeLabels, Counter>,
+    federation: Family<KindLabels, Counter>,
     seconds: Histogram,
     events: Family<LevelLabels, Number>,
     log_size: Family<CloudLabels, Number>,
@@ -79,6 +85,7 @@ impl Metrics {
             registry: Registry::with_prefix("tercet"),
             requests: Family::default(),
             problems: Family::default(),
+            federation: Family::default(),
             seconds: Histogram::new(exponential_buckets(0.001, 2.0, 16)),
             events: Family::default(),
             log_size: Family::default(),
@@ -105,6 +112,8 @@ impl Metrics {
         let registry = &mut self.registry;
         registry.register("http_requests", "Requests by route and status", self.requests.clone());
         registry.register("http_problems", "Refused requests by code", self.problems.clone());
+        let counted = "Signing rounds, chunks, bodies, fork hunts and convictions";
+        registry.register("federation", counted, self.federation.clone());
         registry.register("http_request_seconds", "Time to answer a request", self.seconds.clone());
         registry.register("events", "Events of this cloud by level", self.events.clone());
         registry.register("log_size", "Leaves of each cloud's log as held here", self.log_size.clone());
@@ -136,6 +145,9 @@ impl Metrics {
         self.watchers.set((super::MAX_WATCHERS - context.watchers.available_permits()) as u64);
         let signed = api.federation.signed_note().borrow().as_ref().map(|note| note.body.size);
         self.signed_size.set(signed.unwrap_or(0));
+        for (kind, count) in api.federation.stats().counts() {
+            self.federation.get_or_create(&KindLabels { kind }).inner().store(count, Ordering::Relaxed);
+        }
         for peer in api.federation.peers() {
             let labels = CloudLabels { cloud: peer.cloud.to_string() };
             self.connected.get_or_create(&labels).set(peer.connected.into());

@@ -24,11 +24,14 @@ use tercet_core::rejection::Rejection;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, oneshot, watch};
 use tokio::time::Instant;
 
-/// Commands on this node that wait for their outcome.
+/// Commands of clients on this node that wait for their outcome.
 const MAX_IN_FLIGHT: usize = 4096;
 /// Their bytes, counted in units of this many.
 const BYTE_UNIT: usize = 1024;
 const MAX_IN_FLIGHT_UNITS: usize = 64 << 10;
+/// The same for what comes from the other clouds: a few commands a peer, each with full chunks.
+const MAX_CLOUDS: usize = 256;
+const MAX_CLOUDS_UNITS: usize = 128 << 10;
 /// The largest command, in bytes: it has to fit a message to a follower.
 const MAX_COMMAND_BYTES: usize = MAX_FRAME_BYTES / 2;
 /// How long a command may take to be committed and applied.
@@ -45,19 +48,42 @@ pub struct Pending {
 /// The command is in Raft's hands: its outcome arrives here.
 struct Sent(tokio::sync::oneshot::Receiver<Outcome>);
 
-/// Bounds what waits.
+/// Bounds what waits. What comes from the other clouds (their logs, evidence, epochs) has room of its
+/// own, so that no flood of clients keeps this cloud from auditing and voting; clients are told first.
 pub struct Limits {
+    clients: Room,
+    clouds: Room,
+}
+
+struct Room {
     commands: Arc<Semaphore>,
     bytes: Arc<Semaphore>,
 }
 
 impl Limits {
     pub fn new() -> Self {
-        Self { commands: Arc::new(Semaphore::new(MAX_IN_FLIGHT)), bytes: Arc::new(Semaphore::new(MAX_IN_FLIGHT_UNITS)) }
+        Self { clients: Room::new(MAX_IN_FLIGHT, MAX_IN_FLIGHT_UNITS), clouds: Room::new(MAX_CLOUDS, MAX_CLOUDS_UNITS) }
     }
 
-    fn enter(&self, len: usize) -> Result<(OwnedSemaphorePermit, OwnedSemaphorePermit), ProposeError> {
-        let units = (len / BYTE_UNIT + 1).min(MAX_IN_FLIGHT_UNITS) as u32;
+    fn enter(
+        &self,
+        command: &Command,
+        len: usize,
+    ) -> Result<(OwnedSemaphorePermit, OwnedSemaphorePermit), ProposeError> {
+        match command {
+            Command::Tenants(_) | Command::Events(_) => self.clients.enter(len, MAX_IN_FLIGHT_UNITS),
+            Command::Mirrors(_) | Command::Evidence(_) | Command::Epochs(_) => self.clouds.enter(len, MAX_CLOUDS_UNITS),
+        }
+    }
+}
+
+impl Room {
+    fn new(commands: usize, units: usize) -> Self {
+        Self { commands: Arc::new(Semaphore::new(commands)), bytes: Arc::new(Semaphore::new(units)) }
+    }
+
+    fn enter(&self, len: usize, most: usize) -> Result<(OwnedSemaphorePermit, OwnedSemaphorePermit), ProposeError> {
+        let units = (len / BYTE_UNIT + 1).min(most) as u32;
         let command = self.commands.clone().try_acquire_owned().map_err(|_| ProposeError::Overloaded)?;
         let bytes = self.bytes.clone().try_acquire_many_owned(units).map_err(|_| ProposeError::Overloaded)?;
         Ok((command, bytes))
@@ -65,7 +91,7 @@ impl Limits {
 }
 
 pub fn queue() -> (mpsc::Sender<Pending>, mpsc::Receiver<Pending>) {
-    mpsc::channel(MAX_IN_FLIGHT)
+    mpsc::channel(MAX_IN_FLIGHT + MAX_CLOUDS)
 }
 
 /// The clock of one leadership.
@@ -237,7 +263,7 @@ impl Replica {
             let index = *self.inner.shared.store.applied.borrow();
             return Ok(Committed { index, reply: Err(Rejection::TooLarge(text)) });
         }
-        let _room = self.inner.limits.enter(body.len())?;
+        let _room = self.inner.limits.enter(&command, body.len())?;
         let deadline = Instant::now() + PROPOSE_TIMEOUT;
         let (answer, answered) = oneshot::channel();
         let pending = Pending { body, answer };
@@ -317,5 +343,23 @@ impl Replica {
                 }
             }
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use tercet_core::{events, mirrors};
+
+    #[test]
+    fn a_flood_of_clients_leaves_room_for_the_other_clouds() {
+        let limits = Limits::new();
+        let submit = Command::Events(events::Command::Submit { created_at: Default::default(), items: Vec::new() });
+        let ingest = Command::Mirrors(mirrors::Command::Ingest { chunks: Vec::new(), bodies: Vec::new() });
+        let flood: Vec<_> = (0..MAX_IN_FLIGHT).map(|_| limits.enter(&submit, 10).expect("there is room")).collect();
+        assert_eq!(limits.enter(&submit, 10).err(), Some(ProposeError::Overloaded));
+        limits.enter(&ingest, MAX_COMMAND_BYTES).expect("the other clouds have room of their own");
+        drop(flood);
+        limits.enter(&submit, 10).expect("there is room again");
     }
 }
