@@ -101,9 +101,9 @@ impl Children {
             Event::RestartDue(at) => {
                 let id = self.nodes[at].id.clone();
                 match self.spawn(at) {
-                    Ok(()) => println!("  {id} was started again"),
+                    Ok(()) => say!("  {id} was started again"),
                     Err(e) => {
-                        println!("  {id} could not be started again: {e:#}");
+                        say!("  {id} could not be started again: {e:#}");
                         self.nodes[at].restart_at = Some(Instant::now() + RESTART_MAX);
                     }
                 }
@@ -132,19 +132,19 @@ impl Children {
         let config = self.config.display().to_string();
         let node = &mut self.nodes[at];
         node.process = None;
-        println!("\n  {} exited: {status}", node.id);
+        say!("\n  {} exited: {status}", node.id);
         if let Some(words) = last_words(&node.log_path) {
-            println!("    its last words: {words}");
+            say!("    its last words: {words}");
         }
-        println!("    its log: {}", node.log_path.display());
+        say!("    its log: {}", node.log_path.display());
         if !self.restart {
-            println!("    bring it back with: {} run --config {config} --node {}", super::program("tercetd"), node.id);
+            say!("    bring it back with: {} run --config {config} --node {}", super::program("tercetd"), node.id);
             return;
         }
         if node.started.elapsed() > RESTART_CALM {
             node.pause = RESTART_MIN;
         }
-        println!("    starting it again in {} s", node.pause.as_secs());
+        say!("    starting it again in {} s", node.pause.as_secs());
         node.restart_at = Some(Instant::now() + node.pause);
         node.pause = (node.pause * 2).min(RESTART_MAX);
     }
@@ -161,7 +161,7 @@ impl Children {
         }
         let waits = self.nodes.iter_mut().filter_map(|node| node.process.as_mut()).map(Child::wait);
         if tokio::time::timeout(STOP_TIMEOUT, futures::future::join_all(waits)).await.is_err() {
-            println!("Some nodes did not stop within {} s and are killed.", STOP_TIMEOUT.as_secs());
+            say!("Some nodes did not stop within {} s and are killed.", STOP_TIMEOUT.as_secs());
             self.kill();
         }
     }

@@ -39,14 +39,14 @@ pub async fn show(cluster: &Cluster, begun: Instant) -> Result<()> {
     wait_until_ready(cluster, &api).await?;
     let ready_after = begun.elapsed();
     let reachable = reachable(cluster, &api).await;
-    println!("Ready after {:.1} s: {}", ready_after.as_secs_f64(), names(&reachable));
+    say!("Ready after {:.1} s: {}", ready_after.as_secs_f64(), names(&reachable));
     put_tenant(cluster, &api, &reachable).await?;
     let genesis = &cluster.directory.genesis;
     let target = best_level(genesis, &reachable);
     let origin = origin(cluster);
     let level = show_event(cluster, &api, origin, target, begun).await?;
     if level < target {
-        println!("The event is still {} after {} s.", level_name(level).0, LEVEL_TIMEOUT.as_secs());
+        say!("The event is still {} after {} s.", level_name(level).0, LEVEL_TIMEOUT.as_secs());
     }
     explain(cluster, &reachable, target);
     print_next(cluster);
@@ -125,7 +125,7 @@ async fn put_tenant(cluster: &Cluster, api: &Api, reachable: &BTreeSet<CloudId>)
 async fn show_event(cluster: &Cluster, api: &Api, origin: &CloudEntry, target: Level, begun: Instant) -> Result<Level> {
     let id = format!("hello-{}", Os.now().0);
     let body = signed_event(cluster, &id)?;
-    println!("\nSubmitting event {id} of tenant {TENANT} to {}:", origin.cloud);
+    say!("\nSubmitting event {id} of tenant {TENANT} to {}:", origin.cloud);
     let submitted = Instant::now();
     let request = |url: String| api.client.post(url).json(&body);
     api.until_ok(origin, format!("/v1/tenants/{TENANT}/events"), request)
@@ -148,7 +148,7 @@ async fn show_event(cluster: &Cluster, api: &Api, origin: &CloudEntry, target: L
     lamps.end();
     if reached >= Level::Final {
         let (took, since) = (submitted.elapsed().as_secs_f64(), begun.elapsed().as_secs_f64());
-        println!("{} in {took:.2} s, {since:.1} s after the start.", level_name(reached).0);
+        say!("{} in {took:.2} s, {since:.1} s after the start.", level_name(reached).0);
     }
     Ok(reached)
 }
@@ -189,11 +189,11 @@ fn explain(cluster: &Cluster, reachable: &BTreeSet<CloudId>, target: Level) {
         cluster.directory.clouds.iter().map(|entry| &entry.cloud).filter(|cloud| !reachable.contains(*cloud)).collect();
     let Some(next) = missing.first() else { return };
     match target {
-        Level::Pending => println!("One cloud alone decides nothing: events stay PENDING until a second cloud is up."),
-        _ => println!("Events become FINAL now, and SEALED once all three clouds are up."),
+        Level::Pending => say!("One cloud alone decides nothing: events stay PENDING until a second cloud is up."),
+        _ => say!("Events become FINAL now, and SEALED once all three clouds are up."),
     }
-    print!("Start another one in a second terminal: {} ", program("tercetd"));
-    println!("up --data-dir {} --cloud {next}", cluster.dir.display());
+    let (tercetd, dir) = (program("tercetd"), cluster.dir.display());
+    say!("Start another one in a second terminal: {tercetd} up --data-dir {dir} --cloud {next}");
 }
 
 fn print_next(cluster: &Cluster) {
@@ -202,7 +202,7 @@ fn print_next(cluster: &Cluster) {
     if !cluster.dir.ends_with(".tercet") {
         tercet = format!("{tercet} --context {dir}/context.toml");
     }
-    println!(
+    say!(
         "\nThe cluster stays up until Ctrl-C. Next, in another terminal:\n\
          \x20 {tercet} status\n\
          \x20 {tercet} event submit --id order-1 --payload '{{\"amount\":5}}' --wait sealed\n\

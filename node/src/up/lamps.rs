@@ -52,7 +52,7 @@ impl Lamps {
     }
 
     pub fn legend(&self) {
-        println!("  ○ no vote yet   ◐ voted   ● voted, and audited by both other clouds");
+        say!("  ○ no vote yet   ◐ voted   ● voted, and audited by both other clouds");
     }
 
     /// Shows the lamps if they changed.
@@ -62,11 +62,11 @@ impl Lamps {
         }
         let line = self.line(&lamps, level, elapsed);
         if self.terminal {
-            print!("\r\x1b[2K{line}");
+            let mut out = std::io::stdout();
             // A terminal that cannot be written to shows nothing, and that harms nobody.
-            let _ = std::io::stdout().flush();
+            let _ = write!(out, "\r\x1b[2K{line}").and_then(|()| out.flush());
         } else {
-            println!("{line}");
+            say!("{line}");
         }
         self.shown = Some((lamps, level));
     }
@@ -74,7 +74,7 @@ impl Lamps {
     /// Ends the line that changes in place.
     pub fn end(&self) {
         if self.terminal && self.shown.is_some() {
-            println!();
+            say!();
         }
     }
 

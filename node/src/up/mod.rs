@@ -3,6 +3,14 @@
 //! FINAL and SEALED (`hello.rs`, over the public API), and stays until Ctrl-C. It never touches the
 //! state of a node: whatever it does, a user could do by hand.
 
+/// Prints a line. A reader that has gone (`up | head`) is no reason to stop a cluster.
+macro_rules! say {
+    ($($arg:tt)*) => {{
+        use std::io::Write as _;
+        let _ = writeln!(std::io::stdout(), $($arg)*);
+    }};
+}
+
 mod children;
 pub mod create;
 mod hello;
@@ -53,7 +61,7 @@ pub async fn up(options: Options) -> Result<()> {
             shown = showing => {
                 hello = None;
                 if let Err(e) = shown {
-                    println!("\nThe first event was not shown: {e:#}\nThe nodes go on; their logs are {}/nodes/<node>/log.txt", cluster.dir.display());
+                    say!("\nThe first event was not shown: {e:#}\nThe nodes go on; their logs are {}/nodes/<node>/log.txt", cluster.dir.display());
                 }
             }
             exit = children.changed() => match exit {
@@ -63,12 +71,12 @@ pub async fn up(options: Options) -> Result<()> {
         }
     };
     drop(hello);
-    println!("\nStopping the nodes ...");
+    say!("\nStopping the nodes ...");
     tokio::select! {
         () = children.stop() => {}
         _ = interrupt.recv() => children.kill(),
     }
-    println!("Stopped. Start again with the same command: nothing is lost.");
+    say!("Stopped. Start again with the same command: nothing is lost.");
     outcome
 }
 

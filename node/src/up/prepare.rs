@@ -46,11 +46,11 @@ impl Cluster {
 
     pub fn print_plan(&self) {
         let how = if self.made { "Made a new cluster in" } else { "Starting the cluster in" };
-        println!("{how} {}", self.dir.display());
+        say!("{how} {}", self.dir.display());
         for entry in &self.directory.clouds {
             let nodes: Vec<String> = entry.nodes.iter().map(|e| format!("{} {}", e.node, e.client_addr)).collect();
             let note = if self.runs(&entry.cloud) { "" } else { "   (not started here)" };
-            println!("  {:<8} {}{note}", entry.cloud, nodes.join("   "));
+            say!("  {:<8} {}{note}", entry.cloud, nodes.join("   "));
         }
     }
 }
