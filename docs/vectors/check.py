@@ -594,7 +594,7 @@ def check_leaves(vectors):
         require(leaf["kind"] == kind.lower() and leaf["config"] == fields["config"], "the fields of a leaf")
         if kind == "Vote":
             require(leaf["verdict"] == {"confirm": 1, "reject-operator": 2}[fields["verdict"]], "a verdict")
-        for name in {"Vote": ("tag", "content", "envelope"), "Open": ("opening", "config_hash")}[kind]:
+        for name in {"Vote": ("tag", "content", "envelope"), "Open": ("opening", "config_hash"), "Held": ("tag",)}[kind]:
             require(leaf[name].hex() == fields[name], "%s of a leaf" % name)
     return len(vectors["leaves"])
 
