@@ -4,7 +4,7 @@
 use crate::api::{Api, Reply};
 use crate::cli::Cli;
 use crate::events::Author;
-use crate::process::{self, Process};
+use crate::process::{self, Process, Reaper};
 use crate::slots::{self, Slot};
 use crate::wait::{check, eventually, try_eventually};
 use nix::sys::signal::Signal;
@@ -28,6 +28,8 @@ const TAIL_LINES: usize = 25;
 /// A running (or stopped) cluster.
 #[derive(Debug)]
 pub struct Cluster {
+    /// Dropped first: it ends what is left and empties the folder.
+    _reaper: Reaper,
     folder: TempDir,
     options: Vec<String>,
     up: Option<Process>,
@@ -58,7 +60,16 @@ impl Cluster {
     pub fn prepared(slot: Slot, options: &[&str]) -> Self {
         let folder = tempfile::Builder::new().prefix("tercet-").tempdir().expect("the temporary folder is writable");
         let options = options.iter().map(|&option| option.to_owned()).collect();
-        Self { folder, options, up: None, runs: BTreeMap::new(), api: None, took: Duration::ZERO, _slot: slot }
+        Self {
+            _reaper: Reaper::of(folder.path()),
+            folder,
+            options,
+            up: None,
+            runs: BTreeMap::new(),
+            api: None,
+            took: Duration::ZERO,
+            _slot: slot,
+        }
     }
 
     // ---- starting and stopping ----
@@ -342,10 +353,6 @@ impl Drop for Cluster {
         }
         self.runs.clear();
         self.up = None;
-        // Children that left the process group of `up` still name this folder in their arguments.
-        for pid in process::pids_of(self.folder.path()) {
-            process::signal(pid, Signal::SIGKILL);
-        }
     }
 }
 

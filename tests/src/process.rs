@@ -69,6 +69,34 @@ impl Drop for Process {
     }
 }
 
+/// Outlives the test to clean up after it: it notices the end of this process by the end of its
+/// input, whatever ended it, then kills whatever names the folder, and removes the folder.
+#[derive(Debug)]
+pub struct Reaper(Child);
+
+const REAP: &str = r#"cat > /dev/null
+for process in /proc/[0-9]*; do
+    pid=${process#/proc/}
+    [ "$pid" != $$ ] && grep -qsF "$0" "$process/cmdline" && kill -9 "$pid"
+done
+rm -rf "$0""#;
+
+impl Reaper {
+    pub fn of(folder: &Path) -> Self {
+        let mut command = Command::new("/bin/sh");
+        // A group of its own: Ctrl-C in the terminal must not end it before its work.
+        command.arg("-c").arg(REAP).arg(folder).stdin(Stdio::piped()).stdout(Stdio::null()).stderr(Stdio::null());
+        Self(command.process_group(0).spawn().expect("a shell can be started"))
+    }
+}
+
+impl Drop for Reaper {
+    fn drop(&mut self) {
+        drop(self.0.stdin.take());
+        let _ = self.0.wait();
+    }
+}
+
 fn keep_lines(from: impl Read + Send + 'static, lines: Arc<Mutex<Vec<String>>>) {
     std::thread::spawn(move || {
         for line in BufReader::new(from).split(b'\n') {

@@ -1,9 +1,11 @@
 //! Outages under load: a leader dies, a whole cloud dies, two clouds die; nothing is lost, nothing
 //! becomes FINAL that should not, and everything heals without an operator.
 
+use nix::sys::signal::Signal;
 use serde_json::json;
 use std::time::{Duration, Instant};
 use tercet_tests::events::lines;
+use tercet_tests::process;
 use tercet_tests::wait::check;
 use tercet_tests::{CLOUDS, Cluster, eventually};
 
@@ -99,4 +101,35 @@ fn with_two_clouds_down_events_stay_pending_until_one_returns() {
         cluster.wait_level(cloud, "alone", "SEALED", LIMIT);
     }
     cluster.equal_heads(LIMIT);
+}
+
+#[test]
+fn a_leader_that_hangs_is_replaced_and_does_no_harm_when_it_wakes() {
+    let mut cluster = Cluster::large();
+    cluster.submit("aws", "before", &json!({})).ok();
+    cluster.wait_level("aws", "before", "SEALED", LIMIT);
+    let hung = cluster.leader("aws");
+    let pid = cluster.pause(&hung);
+    let others: Vec<String> = cluster.nodes("aws").into_iter().filter(|node| *node != hung).collect();
+    let next = eventually("another node leads", LIMIT, || {
+        let leads = |node: &&String| cluster.status(node).is_ok_and(|status| status["role"] == "leader");
+        others.iter().find(leads).cloned().ok_or_else(|| "nobody leads".to_owned())
+    });
+    let event = cluster.author().plain("while-it-hangs", &json!({}));
+    let url = format!("{}/v1/tenants/default/events?wait=sealed&timeoutMs=20000", cluster.url(&next));
+    let receipt = cluster.api().post(&url).json(&event).send().ok();
+    assert_eq!(receipt["level"], "SEALED", "the other two nodes sign for their cloud: {receipt}");
+
+    process::signal(pid, Signal::SIGCONT);
+    eventually("the old leader follows", LIMIT, || {
+        let status = cluster.status(&hung)?;
+        check(status["role"] == "follower" && status["leader"] == next.as_str(), || status.to_string())
+    });
+    let url = format!("{}/v1/tenants/default/events?wait=sealed&timeoutMs=20000", cluster.url(&hung));
+    let event = cluster.author().plain("after-it-woke", &json!({}));
+    assert_eq!(cluster.api().post(&url).json(&event).send().ok()["level"], "SEALED");
+    cluster.equal_heads(LIMIT);
+    let status = cluster.cli().json(&["status"]);
+    assert!(status["clouds"].as_array().unwrap().iter().all(|cloud| cloud["flagged"] == false), "{status}");
+    assert!(cluster.stop().success());
 }

@@ -64,6 +64,8 @@ impl Link {
 pub(super) struct Peer {
     pub link: Option<Link>,
     pub via: Option<NodeId>,
+    /// The node that greeted us last: only a leader does, so it is the one to dial.
+    pub greeted_by: Option<NodeId>,
     /// Whether it showed what it holds of our log since this process started.
     pub answered: bool,
     /// A valid note of our own log that it showed and that we have not yet found in our log.
@@ -161,6 +163,18 @@ impl Board {
 
     pub fn link(&self, cloud: &CloudId) -> Option<Link> {
         self.with(cloud, |peer| peer.link.clone()).flatten()
+    }
+
+    /// A node of another cloud greeted us, so it leads that cloud now. If we still listen to another
+    /// node, that one may hang with its sockets open: the connection is given up.
+    pub fn greeted(&self, cloud: &CloudId, node: &NodeId) {
+        let elsewhere = self.with(cloud, |peer| {
+            peer.greeted_by = Some(node.clone());
+            peer.link.clone().filter(|_| peer.via.as_ref().is_some_and(|via| via != node))
+        });
+        if let Some(link) = elsewhere.flatten() {
+            link.wish(Wish::Restart);
+        }
     }
 
     pub fn links(&self) -> Vec<Link> {

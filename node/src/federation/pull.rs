@@ -47,6 +47,10 @@ pub(super) async fn run(shared: Arc<Shared>, cloud: CloudId) {
     let (mut at, mut backoff, mut failures) = (0, BACKOFF, 0);
     let (mut down_since, mut logged) = (Instant::now(), false);
     loop {
+        let greeted_by = shared.board.with(&cloud, |peer| peer.greeted_by.take()).flatten();
+        if let Some(leader) = greeted_by.and_then(|leader| nodes.iter().position(|node| *node == leader)) {
+            at = leader;
+        }
         match find_leader(&shared, &nodes, &mut at).await {
             Ok((node, welcome, sender, receiver)) => {
                 tracing::info!(%cloud, via = %node, "connected");

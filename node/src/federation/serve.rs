@@ -84,6 +84,7 @@ impl Stream<'_> {
                 if fed == shared.fed && cloud == self.cloud && node == *peer =>
             {
                 shared.board.shown(shared, &cloud, &notes);
+                shared.board.greeted(&cloud, &node);
             }
             Ok(Some(Ok(_))) => return Err(io::Error::other("not a greeting of this federation and version")),
             Ok(Some(Err(error))) => return Err(error),
