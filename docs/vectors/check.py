@@ -357,10 +357,12 @@ class Note:
 def read_leaf(data):
     reader = Reader(data, b"leaf")
     kind, leaf = reader.u8(), {"bytes": data}
-    require(kind <= 1, "no leaf has this type")
+    require(kind <= 2, "no leaf has this type")
     if kind == 0:
         leaf.update(kind="open", opening=reader.hash(), config=reader.u32(), config_hash=reader.hash())
         leaf["predecessor"] = (reader.u64(), reader.hash()) if reader.option() else None
+    elif kind == 2:
+        leaf.update(kind="held", config=reader.u32(), tag=reader.hash())
     else:
         leaf.update(kind="vote", config=reader.u32(), tag=reader.hash(), verdict=reader.u8())
         leaf.update(content=reader.hash(), envelope=reader.hash())
@@ -592,7 +594,7 @@ def check_leaves(vectors):
         require(leaf["kind"] == kind.lower() and leaf["config"] == fields["config"], "the fields of a leaf")
         if kind == "Vote":
             require(leaf["verdict"] == {"confirm": 1, "reject-operator": 2}[fields["verdict"]], "a verdict")
-        for name in {"Vote": ("tag", "content", "envelope"), "Open": ("opening", "config_hash")}[kind]:
+        for name in {"Vote": ("tag", "content", "envelope"), "Open": ("opening", "config_hash"), "Held": ("tag",)}[kind]:
             require(leaf[name].hex() == fields[name], "%s of a leaf" % name)
     return len(vectors["leaves"])
 

@@ -13,7 +13,7 @@ pub const MAX_ATTRIBUTES: usize = 32;
 pub const MAX_ATTRIBUTE_NAME_BYTES: usize = 64;
 pub const MAX_ATTRIBUTE_BYTES: usize = 1024;
 
-/// What the client fixed, in canonical form (see [`crate::content::canonical`]).
+/// What the client fixed, in canonical form (see [`crate::canonical`]).
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Content {
     pub tenant: TenantId,

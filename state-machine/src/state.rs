@@ -1,5 +1,5 @@
 //! The state machine: the only place where commands change state. Small, hot state is held here;
-//! what grows with the ledger is in records. Each domain applies its own commands through [`Tx`];
+//! what grows with the ledger is in records. Each domain applies its own commands through `Tx`;
 //! the levels that follow are recomputed here, once a command, after every domain had its say.
 
 use crate::command::{Command, Entry, Reply};

@@ -193,6 +193,7 @@ fn leaves() -> Value {
         Leaf::Vote(confirm.clone()),
         Leaf::Vote(Vote { verdict: Verdict::RejectOperator, ..confirm.clone() }),
         Leaf::Vote(Vote { config: u32::MAX, tag: Tag([0xff; 32]), ..confirm }),
+        Leaf::Held { config: 0, tag: Tag([0x2a; 32]) },
     ];
     let leaves: Vec<_> = leaves
         .iter()

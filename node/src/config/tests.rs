@@ -111,7 +111,8 @@ const WRONGS: &[(&str, Spoil, &[&str])] = &[
             replace(dir, "cluster.toml", "weight = 1", "weight = 3");
             replace(dir, "cluster.toml", "quorum = 2", "quorum = 3");
         },
-        &["cloud aws has weight 3, which alone reaches the quorum 3"]),
+        &["cloud aws has weight 3, which alone reaches the quorum 3"],
+    ),
     (
         "unreachable quorum",
         |dir| replace(dir, "cluster.toml", "quorum = 2", "quorum = 4"),
