@@ -30,6 +30,19 @@ enum Command {
     /// Run one node of a cluster
     #[command(after_help = RUN_HELP)]
     Run(Run),
+    /// Give a cloud that lost its state for good fresh node keys and a new epoch
+    #[command(after_help = RENEW_HELP)]
+    Renew(Renew),
+}
+
+#[derive(Args)]
+struct Renew {
+    /// The cluster's file
+    #[arg(long, value_name = "FILE", default_value = ".tercet/cluster.toml")]
+    config: PathBuf,
+    /// The cloud that lost its state
+    #[arg(long, value_name = "NAME")]
+    cloud: CloudId,
 }
 
 #[derive(Args)]
@@ -85,6 +98,14 @@ Examples:
 
 It stops on SIGTERM and Ctrl-C, and exits with 1 and the reason when it cannot go on.";
 
+const RENEW_HELP: &str = "\
+Examples:
+  tercetd renew --cloud gcp           after the disks of gcp are gone; then start its nodes
+  tercetd renew --config /etc/tercet/cluster.toml --cloud azure
+
+It needs the cloud's root key (roots/<cloud>.key) and the authorities (ca/) beside cluster.toml. The cloud votes again
+once both other clouds have closed its old epoch. State that is still there is refused, never removed.";
+
 fn main() -> ExitCode {
     // Whatever this process or a library makes on disk is for its owner alone.
     nix::sys::stat::umask(nix::sys::stat::Mode::from_bits_truncate(0o077));
@@ -96,6 +117,10 @@ fn main() -> ExitCode {
             match cli.command {
                 Command::Run(run) => run_node(run).await,
                 Command::Up(args) => up::up(args.options(log)).await,
+                Command::Renew(args) => {
+                    println!("{}", up::renew(&args.config, &args.cloud, &tercetd::env::Os)?);
+                    Ok(())
+                }
             }
         })
     });
@@ -137,7 +162,7 @@ impl Up {
 
 fn start_logging(filter: Option<&str>, command: &Command) -> Result<()> {
     let default = match command {
-        Command::Up(_) => "warn",
+        Command::Up(_) | Command::Renew(_) => "warn",
         // openraft tells every step of its own at info.
         Command::Run(_) => "info,openraft=warn",
     };

@@ -48,6 +48,12 @@ impl Authority {
         Ok(Self { pair, issuer: Issuer::new(params, key) })
     }
 
+    /// The authority that `make` made for this federation, from its private key.
+    pub fn load(plane: Plane, fed: &FedId, pair: Pair) -> Result<Self, KeyError> {
+        let key = KeyPair::from_pem(&pair.key_pem)?;
+        Ok(Self { pair, issuer: Issuer::new(authority_params(plane, fed), key) })
+    }
+
     /// For a node among nodes: it both dials and accepts.
     pub fn certify_peer(&self, fed: &FedId, node: &NodeId) -> Result<Pair, KeyError> {
         let uri = SanType::URI(peer_uri(fed, node).try_into()?);

@@ -162,21 +162,22 @@ fn make_nodes(
         }
         node_keys.sort_by(|a, b| a.0.cmp(&b.0));
         let threshold = node_keys.len() as u32 / 2 + 1;
-        openings.push(sign_opening(&fed, &cloud.name, node_keys, threshold, root));
+        openings.push(sign_opening(&fed, &cloud.name, 0, node_keys, threshold, root));
     }
     openings.sort_by(|a, b| a.cloud.cmp(&b.cloud));
     Ok(openings)
 }
 
-fn sign_opening(
+pub(super) fn sign_opening(
     fed: &FedId,
     cloud: &CloudId,
+    number: u32,
     keys: Vec<(NodeId, tercet_core::signature::PublicKey)>,
     threshold: u32,
     root: &SigningKey,
 ) -> Opening {
     let unsigned = Signature([0; 64]);
-    let mut opening = Opening { cloud: cloud.clone(), number: 0, keys, threshold, root_signature: unsigned };
+    let mut opening = Opening { cloud: cloud.clone(), number, keys, threshold, root_signature: unsigned };
     opening.root_signature = root.sign(&opening.bytes(fed));
     opening
 }
@@ -197,12 +198,12 @@ fn make_tenant(dir: &Path, entropy: &dyn Entropy) -> Result<()> {
     write_json(&folder.join("default.json"), &tenant)
 }
 
-fn write_pair(folder: &Path, name: &str, pair: &Pair) -> Result<()> {
+pub(super) fn write_pair(folder: &Path, name: &str, pair: &Pair) -> Result<()> {
     write_private(&folder.join(format!("{name}.pem")), pair.cert_pem.as_bytes())?;
     Ok(write_private(&folder.join(format!("{name}.key")), pair.key_pem.as_bytes())?)
 }
 
-fn write_json<T: serde::Serialize>(path: &Path, value: &T) -> Result<()> {
+pub(super) fn write_json<T: serde::Serialize>(path: &Path, value: &T) -> Result<()> {
     let mut bytes = serde_json::to_vec_pretty(value)?;
     bytes.push(b'\n');
     Ok(write_private(path, &bytes)?)

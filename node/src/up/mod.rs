@@ -16,10 +16,12 @@ pub mod create;
 mod hello;
 mod lamps;
 mod prepare;
+mod renew;
 
 use anyhow::Result;
 pub use children::die_with_parent;
 use children::{Children, Exit};
+pub use renew::renew;
 use std::path::{Path, PathBuf};
 use tercet_core::ids::CloudId;
 use tokio::signal::unix::{SignalKind, signal};
