@@ -9,11 +9,11 @@ impl Random {
     /// Each actor has a stream of its own, so that one actor's pace does not change another's choices.
     pub fn new(seed: u64, actor: u64) -> Self {
         let mut random = Self(seed ^ actor.wrapping_mul(0xa076_1d64_78bd_642f));
-        random.next();
+        random.number();
         random
     }
 
-    pub fn next(&mut self) -> u64 {
+    pub fn number(&mut self) -> u64 {
         self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
         let mut z = self.0;
         z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
@@ -22,7 +22,7 @@ impl Random {
     }
 
     pub fn below(&mut self, bound: usize) -> usize {
-        (self.next() % bound.max(1) as u64) as usize
+        (self.number() % bound.max(1) as u64) as usize
     }
 
     pub fn choose<'a, T>(&mut self, from: &'a [T]) -> &'a T {

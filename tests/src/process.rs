@@ -7,16 +7,20 @@ use std::os::unix::process::CommandExt;
 use std::path::Path;
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::sync::{Arc, Mutex};
+use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 /// How long a child may take for an orderly end.
 const STOP_LIMIT: Duration = Duration::from_secs(20);
+
+const LAST_WORDS_LIMIT: Duration = Duration::from_secs(2);
 
 /// A running child, leader of its own process group.
 #[derive(Debug)]
 pub struct Process {
     child: Child,
     lines: Arc<Mutex<Vec<String>>>,
+    readers: [JoinHandle<()>; 2],
 }
 
 impl Process {
@@ -25,9 +29,11 @@ impl Process {
         let mut child = command.spawn().unwrap_or_else(|error| panic!("cannot start {command:?}: {error}"));
         let lines = Arc::new(Mutex::new(Vec::new()));
         let (out, err) = (child.stdout.take(), child.stderr.take());
-        keep_lines(out.expect("stdout is piped"), lines.clone());
-        keep_lines(err.expect("stderr is piped"), lines.clone());
-        Self { child, lines }
+        let readers = [
+            keep_lines(out.expect("stdout is piped"), lines.clone()),
+            keep_lines(err.expect("stderr is piped"), lines.clone()),
+        ];
+        Self { child, lines, readers }
     }
 
     pub fn pid(&self) -> i32 {
@@ -49,10 +55,20 @@ impl Process {
         self.wait(STOP_LIMIT)
     }
 
+    /// Its last words may still be in the pipe when it is gone. A child of its own that lives on
+    /// would hold the pipe open, so this has a limit.
+    fn read_to_the_end(&self) {
+        let begun = Instant::now();
+        while !self.readers.iter().all(JoinHandle::is_finished) && begun.elapsed() < LAST_WORDS_LIMIT {
+            std::thread::sleep(Duration::from_millis(1));
+        }
+    }
+
     pub fn wait(&mut self, limit: Duration) -> ExitStatus {
         let begun = Instant::now();
         loop {
             if let Some(status) = self.has_ended() {
+                self.read_to_the_end();
                 return status;
             }
             assert!(begun.elapsed() < limit, "process {} did not end within {limit:?}:\n{}", self.pid(), self.output());
@@ -97,7 +113,7 @@ impl Drop for Reaper {
     }
 }
 
-fn keep_lines(from: impl Read + Send + 'static, lines: Arc<Mutex<Vec<String>>>) {
+fn keep_lines(from: impl Read + Send + 'static, lines: Arc<Mutex<Vec<String>>>) -> JoinHandle<()> {
     std::thread::spawn(move || {
         for line in BufReader::new(from).split(b'\n') {
             let Ok(line) = line else { return };
@@ -106,7 +122,7 @@ fn keep_lines(from: impl Read + Send + 'static, lines: Arc<Mutex<Vec<String>>>) 
                 lines.push(line);
             }
         }
-    });
+    })
 }
 
 /// The ids of all processes whose command line names this folder, which is a test's own.
