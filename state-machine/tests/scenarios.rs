@@ -114,8 +114,10 @@ impl goldenscript::Runner for Script {
             }
             // twin CLOUD: a second copy with the same keys, named with -twin.
             "twin" => clouds.twin(&next("a cloud")?),
-            // lose CLOUD: all its state and keys; it comes back in a new epoch.
+            // lose CLOUD: all its state and keys; it comes back, with a new epoch not open yet.
             "lose" => clouds.lose(&next("a cloud")?),
+            // reopen CLOUD: the lost cloud opens its new epoch.
+            "reopen" => clouds.reopen(&next("a cloud")?),
             // introduce CLOUD: it learns every epoch there is.
             "introduce" => clouds.introduce_all(&next("a cloud")?),
             other => return Err(format!("unknown command {other}").into()),
@@ -158,4 +160,5 @@ scenarios!(
     a_cloud_votes_twice,
     a_cloud_forks_its_log,
     a_lost_cloud_comes_back,
+    a_lost_cloud_hears_the_closings_first,
 );

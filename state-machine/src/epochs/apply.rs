@@ -44,6 +44,11 @@ pub(crate) fn apply(tx: &mut Tx<'_>, command: &Command) -> Result<Result<Reply, 
         open(tx, opening, id, None);
     } else {
         tx.state.hot.recovery = Some(Recovery { opening: opening.clone(), closings: BTreeMap::new() });
+        // The others may have closed the old epoch before this cloud knew that it needs their word.
+        let heard = tx.state.hot.logs.iter().filter_map(|((cloud, _), log)| Some((cloud.clone(), log.note.clone()?)));
+        for (cloud, note) in heard.collect::<Vec<_>>() {
+            take_closings(tx, &cloud, &note.body.closings);
+        }
     }
     Ok(Ok(Reply::Done))
 }

@@ -136,21 +136,27 @@ impl Clouds {
         self.clouds.insert(format!("{label}-twin"), (cloud, state));
     }
 
-    /// The cloud loses everything, and comes back with a fresh key and a new epoch.
+    /// The cloud loses everything, and comes back with a fresh key, its new epoch not open yet.
     pub fn lose(&mut self, label: &str) {
         let node = key(50);
         let renewed = opening(&self.fed, &self.roots[&id(label)], &id(label), 1, &node);
         let state = State::new(self.genesis.clone(), id(label), "restored".into());
         let cloud = Cloud { id: id(label), key: node, records: MemoryRecords::default(), index: 0, hot: Vec::new() };
         self.clouds.insert(label.to_string(), (cloud, state));
-        self.must(label, Command::Epochs(epochs::Command::Open(renewed.clone())));
-        for opening in self.openings.clone() {
-            self.must(label, Command::Mirrors(mirrors::Command::Introduce(opening)));
-        }
+        self.introduce_all(label);
         for (name, confirm) in [("shop", Confirm::Auto), ("bank", Confirm::Manual)] {
             self.must(label, Command::Tenants(tenants::Command::Put(self.tenant(name, confirm))));
         }
         self.openings.push(renewed);
+    }
+
+    /// The lost cloud opens its new epoch.
+    pub fn reopen(&mut self, label: &str) {
+        let renewed = self.openings.iter().rev().find(|opening| opening.cloud == id(label)).expect("it was lost");
+        self.must(label, Command::Epochs(epochs::Command::Open(renewed.clone())));
+        for opening in self.openings.clone() {
+            self.must(label, Command::Mirrors(mirrors::Command::Introduce(opening)));
+        }
     }
 
     pub fn introduce_all(&mut self, label: &str) {
