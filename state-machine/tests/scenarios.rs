@@ -159,6 +159,7 @@ scenarios!(
     three_different_votes_are_quarantined,
     a_cloud_votes_twice,
     a_cloud_forks_its_log,
+    a_cloud_is_restored_from_an_old_copy,
     a_lost_cloud_comes_back,
     a_lost_cloud_hears_the_closings_first,
 );

@@ -7,7 +7,7 @@ use crate::events::{EventRecord, Level, RecordedVote};
 use crate::fact::Fact;
 use crate::ids::EpochId;
 use crate::ledger::{StoredNodes, keys};
-use crate::mirrors::{MAX_VOTES_PER_CLOUD, take_strays, touch};
+use crate::mirrors::{MAX_VOTES_PER_CLOUD, keep_misfit, take_strays, touch};
 use crate::records::Broken;
 use crate::rejection::Rejection;
 use crate::state::Tx;
@@ -49,6 +49,7 @@ fn testify(tx: &mut Tx<'_>, statement: &Statement) -> Result<Result<Reply, Rejec
     if let Some(own) = own {
         convict(tx, Evidence::double_vote(own, statement.clone()))?;
     }
+    keep_misfit(tx, &statement.note)?;
     take_branch_vote(tx, statement)?;
     Ok(Ok(Reply::Done))
 }
@@ -67,6 +68,10 @@ pub(crate) fn convict(tx: &mut Tx<'_>, evidence: Evidence) -> Result<(), Broken>
         if tx.state.hot.frozen.insert(at.clone()) {
             take_strays(tx, &at)?;
         }
+    }
+    // Whoever holds the proof holds its notes, and with them the same facts about the other logs.
+    for note in evidence.notes() {
+        keep_misfit(tx, note)?;
     }
     if let Lie::DoubleVote(first, second) | Lie::ForkAtIndex(first, second) = &evidence.lie {
         take_branch_vote(tx, first)?;

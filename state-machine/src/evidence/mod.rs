@@ -102,7 +102,7 @@ impl Evidence {
         }
     }
 
-    fn notes(&self) -> [&SignedNote; 2] {
+    pub(crate) fn notes(&self) -> [&SignedNote; 2] {
         match &self.lie {
             Lie::DoubleVote(a, b) | Lie::ForkAtIndex(a, b) => [&a.note, &b.note],
             Lie::ForkAtSize(a, b) => [a, b],

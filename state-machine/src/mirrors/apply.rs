@@ -187,7 +187,7 @@ fn take_note(tx: &mut Tx<'_>, at: &(CloudId, EpochId), note: &SignedNote) -> Res
 
 /// A note that does not fit the mirror may be of a fork. It still says what its cloud audited of the
 /// others, and once the fork is proven that counts, at every honest cloud alike.
-fn keep_misfit(tx: &mut Tx<'_>, note: &SignedNote) -> Result<(), Broken> {
+pub(crate) fn keep_misfit(tx: &mut Tx<'_>, note: &SignedNote) -> Result<(), Broken> {
     let at = (note.body.origin.cloud.clone(), note.body.origin.epoch);
     let Some(log) = tx.state.hot.logs.get(&at) else { return Ok(()) };
     let nodes = StoredNodes { records: tx.records, cloud: &at.0, epoch: &at.1 };

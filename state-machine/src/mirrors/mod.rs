@@ -5,7 +5,7 @@ mod apply;
 mod serve;
 
 pub use apply::MAX_VOTES_PER_CLOUD;
-pub(crate) use apply::{apply, take_strays, touch};
+pub(crate) use apply::{apply, keep_misfit, take_strays, touch};
 pub use serve::Dispute;
 
 use crate::epochs::Opening;

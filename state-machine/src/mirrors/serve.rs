@@ -70,8 +70,8 @@ impl State {
         self.hot.logs.get(&(cloud.clone(), *epoch))?.note.as_ref()
     }
 
-    /// Notes of a convicted cloud that do not fit the mirror held here. Another honest cloud takes
-    /// them as chunks without leaves.
+    /// Notes of a convicted cloud: the one that the mirror held here reached, and those that do not fit
+    /// it. Another honest cloud takes them as chunks without leaves.
     pub fn stray_notes(&self) -> Vec<LogChunk> {
         let convicted = self.hot.logs.iter().filter(|(at, _)| self.hot.frozen.contains(at));
         let chunk = |(cloud, epoch): &(CloudId, EpochId), note: &SignedNote| LogChunk {
@@ -83,7 +83,7 @@ impl State {
             consistency: Vec::new(),
             bodies: Vec::new(),
         };
-        convicted.flat_map(|(at, log)| log.strays.iter().map(move |note| chunk(at, note))).collect()
+        convicted.flat_map(|(at, log)| log.strays.iter().chain(&log.note).map(move |note| chunk(at, note))).collect()
     }
 
     /// Events of a forked cloud on which honest clouds may disagree until they show each other what

@@ -244,6 +244,13 @@ impl Clouds {
             if log == self.clouds[to].0.id && !self.clouds[to].1.is_recovering() {
                 continue;
             }
+            // A convicted cloud's log is taken by detour only by who is behind: its own connection may
+            // well be up, and bring a history that fits.
+            let size = |label: &str| self.clouds[label].1.head(&log).map_or(0, |head| head.size);
+            let detour = !self.clouds[to].1.is_flagged(&log) || size(to) < size(from);
+            if log != self.clouds[from].0.id && !detour {
+                continue;
+            }
             let outcome = self.send_log(&log, from, to);
             news |= matches!(outcome, Some(ChunkOutcome::Extended { .. }));
         }
