@@ -190,9 +190,10 @@ fn merge(cloud: &CloudId, nodes: Vec<Asked<'_>>, views: &[(CloudId, NodeStatus)]
         why: asked.status.as_ref().err().cloned(),
     };
     let audited_by = |by: &CloudId, seen: &CloudSeen| audited_size(seen.audited.get(by.as_str()));
+    let flagged = views.iter().filter_map(|(_, status)| seen_by(status)).any(|seen| seen.flagged);
     CloudStatus {
         cloud: cloud.clone(),
-        ready: leader_ready,
+        ready: leader_ready && !flagged,
         leader: own.and_then(|status| status.leader.clone()),
         epoch: head.as_ref().and_then(|seen| seen.epoch.clone()),
         size: head.as_ref().map(|seen| seen.size),
@@ -200,7 +201,7 @@ fn merge(cloud: &CloudId, nodes: Vec<Asked<'_>>, views: &[(CloudId, NodeStatus)]
         weight: head.as_ref().map(|seen| seen.weight),
         lives_without: head.as_ref().map(|seen| seen.lives_without),
         safe_if_it_lies: head.as_ref().map(|seen| seen.safe_if_it_lies),
-        flagged: views.iter().filter_map(|(_, status)| seen_by(status)).any(|seen| seen.flagged),
+        flagged,
         mirrors: mirrors
             .iter()
             .map(|(by, seen)| MirrorStatus {

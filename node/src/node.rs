@@ -2,7 +2,7 @@
 //! and stops in the opposite order. [`Core`] is the part without sockets and files, which a
 //! simulation runs in the same way.
 
-use crate::config::{Config, Directory, NodeEntry};
+use crate::config::{Config, Directory, NodeEntry, RAFT_DIR, STATE_DIR};
 use crate::env::{Env, Os};
 use crate::federation::Federation;
 use crate::http::{self, Api};
@@ -93,10 +93,15 @@ pub async fn run(config: Config, keys: NodeKeys, stop: impl Future<Output = ()>)
 
 async fn replica_config(config: &Config) -> Result<ReplicaConfig> {
     let cloud = config.cloud();
-    let state = config.data_dir.join("state");
+    let (raft, state) = (config.data_dir.join(RAFT_DIR), config.data_dir.join(STATE_DIR));
+    config.mark(&raft)?;
+    let marked = state.clone();
     let engine_kind = config.engine;
     // Opening may replay a journal: not on an async worker.
     let engine = tokio::task::spawn_blocking(move || storage::open(engine_kind, &state)).await?;
+    let engine = engine.context("cannot open the applied state")?;
+    // After opening: a broken state was set aside, and this is a fresh folder.
+    config.mark(&marked)?;
     let mut members: Vec<NodeId> = cloud.nodes.iter().map(|entry| entry.node.clone()).collect();
     members.sort();
     Ok(ReplicaConfig {
@@ -105,8 +110,8 @@ async fn replica_config(config: &Config) -> Result<ReplicaConfig> {
         region: cloud.region.clone(),
         node: config.node.clone(),
         members,
-        log_dir: Some(config.data_dir.join("raft")),
-        engine: engine.context("cannot open the applied state")?,
+        log_dir: Some(raft),
+        engine,
         heartbeat: config.heartbeat,
         election_min: config.election_min,
         election_max: config.election_max,

@@ -49,3 +49,18 @@ fn a_cloud_that_lost_everything_comes_back_in_a_new_epoch() {
     }
     cluster.equal_heads(LIMIT);
 }
+
+#[test]
+fn a_log_of_another_node_is_refused() {
+    let mut cluster = Cluster::small();
+    assert!(cluster.stop().success());
+    let node = |node: &str| cluster.data_dir().join("nodes").join(node).join("raft");
+    std::fs::remove_dir_all(node("gcp-1")).expect("gcp-1 has a log");
+    let copied = Command::new("cp").arg("-a").args([node("aws-1"), node("gcp-1")]).status();
+    assert!(copied.expect("cp starts").success());
+    let mut run = Command::new(programs::tercetd());
+    run.args(["run", "--node", "gcp-1", "--config"]).arg(cluster.data_dir().join("cluster.toml"));
+    let refused = run.output().expect("tercetd starts");
+    let reason = String::from_utf8_lossy(&refused.stderr).into_owned();
+    assert!(!refused.status.success() && reason.contains("aws-1"), "{reason}");
+}

@@ -20,7 +20,7 @@ const PROBE: Duration = Duration::from_secs(2);
 #[command(after_help = "Examples:
   tercet watch
   tercet watch --cloud aws --tenant shop
-  tercet watch --from 1200 -o json           (resume after log index 1200)
+  tercet watch --cloud gcp --from 1200 -o json   (resume after log index 1200)
   tercet watch --count 10 --timeout 1m
 
 One cloud is watched; if it goes down the watch waits and resumes where it was, without a gap.")]

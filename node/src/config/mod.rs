@@ -59,6 +59,9 @@ impl Directory {
 
 /// A node's data folder says in this file whose it is.
 pub const IDENTITY_FILE: &str = "node.json";
+/// The folders of the Raft log and of the applied state, each marked with the identity as well.
+pub const RAFT_DIR: &str = "raft";
+pub const STATE_DIR: &str = "state";
 
 /// Whose a data folder is.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -93,7 +96,11 @@ impl Config {
         file.matches(&genesis)?;
         let openings: Vec<Opening> = read_json(&root.join(&file.federation.openings), "the epochs")?;
         let fed = genesis.fed_id();
-        check_identity(&data_dir, &Identity { fed_id: fed, node: node.clone() })?;
+        let identity = Identity { fed_id: fed, node: node.clone() };
+        check_identity(&data_dir, &identity)?;
+        for part in [RAFT_DIR, STATE_DIR] {
+            check_part(&data_dir.join(part), &identity)?;
+        }
         let keys = NodeKeys::load(&root, &data_dir)?;
         let openings_path = root.join(&file.federation.openings);
         for opening in &openings {
@@ -112,6 +119,17 @@ impl Config {
             election_max: Duration::from_millis(file.raft.election_max_ms),
         };
         Ok((config, keys))
+    }
+
+    /// Marks a folder of this node as its own, so that it is refused anywhere else.
+    pub fn mark(&self, folder: &Path) -> Result<(), keys::KeyError> {
+        let path = folder.join(IDENTITY_FILE);
+        if path.exists() {
+            return Ok(());
+        }
+        keys::make_private_dir(folder)?;
+        let identity = Identity { fed_id: self.directory.genesis.fed_id(), node: self.node.clone() };
+        keys::write_private(&path, &serde_json::to_vec_pretty(&identity).expect("an identity is plain JSON"))
     }
 
     /// The cloud of this node.
@@ -143,6 +161,15 @@ fn check_identity(data_dir: &Path, expected: &Identity) -> Result<(), ConfigErro
         return Ok(());
     }
     Err(ConfigError::Foreign { folder: data_dir.into(), found: Box::new(found), expected: Box::new(expected.clone()) })
+}
+
+/// The same of the log and the state, which somebody may have copied here alone. A part that was never
+/// opened has no mark yet.
+fn check_part(folder: &Path, expected: &Identity) -> Result<(), ConfigError> {
+    match check_identity(folder, expected) {
+        Err(ConfigError::Unprepared { .. }) => Ok(()),
+        checked => checked,
+    }
 }
 
 /// The node's own key must be the one that its cloud's latest epoch certifies.

@@ -185,6 +185,11 @@ impl Board {
         self.lock().values().all(|peer| peer.answered)
     }
 
+    /// Whether any other cloud has shown, since this process started, what it holds of our log.
+    pub fn any_answered(&self) -> bool {
+        self.lock().values().any(|peer| peer.answered)
+    }
+
     /// This node no longer leads: it has no connections.
     pub fn disconnect(&self) {
         for peer in self.lock().values_mut() {

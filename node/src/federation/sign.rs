@@ -108,7 +108,10 @@ async fn sign_on(shared: &Shared) -> Result<(), Broken> {
             epochs::open_own(shared).await;
             opened = true;
         }
-        let Some((index, body, opening)) = due(shared, last.as_ref())? else {
+        // With no other cloud in reach a signature gains nothing, and a state put back from an old copy
+        // would fork its log unseen: first somebody must have shown what it holds.
+        let heard = shared.board.any_answered();
+        let Some((index, body, opening)) = due(shared, last.as_ref())?.filter(|_| heard) else {
             tokio::select! {
                 biased;
                 changed = applied.changed() => if changed.is_err() { return Ok(()) },

@@ -35,6 +35,9 @@ pub struct ReadyView {
     checks: Vec<CheckView>,
 }
 
+/// The check that concerns the cloud's word, not the node's health.
+const SIGNING: &str = "signing";
+
 #[derive(Debug, Serialize, ToSchema)]
 pub struct CheckView {
     name: &'static str,
@@ -80,10 +83,18 @@ async fn checks(context: &Context) -> Result<Vec<CheckView>, Problem> {
         (false, _) => "this cloud's log is not open yet",
         (true, false) => "open",
     };
+    let refusal = context.api.federation.peers().into_iter().find_map(|peer| peer.refusal);
+    let flagged = replica.read(|view| Ok(view.state.is_flagged(&context.cloud)))?;
+    let signing_detail = match (&refusal, flagged) {
+        (Some(refusal), _) => format!("refusing to sign: {refusal}"),
+        (None, true) => "this cloud is proven to have lied: no other cloud counts what it says now".to_owned(),
+        (None, false) => "allowed".to_owned(),
+    };
     let queue_ok = queued < super::submits::MAX_QUEUED;
     Ok(vec![
         CheckView { name: "leader", ok: leader.is_some(), detail: leader_detail },
         CheckView { name: "epoch", ok: open && !recovering, detail: epoch_detail.to_owned() },
+        CheckView { name: SIGNING, ok: refusal.is_none() && !flagged, detail: signing_detail },
         CheckView { name: "queue", ok: queue_ok, detail: format!("{queued} submissions wait") },
     ])
 }
@@ -108,7 +119,8 @@ pub struct HealthView {
 /// One line about this node.
 #[utoipa::path(get, path = "/health", tag = "health", security(()), responses((status = 200, body = HealthView)))]
 pub async fn health(State(context): State<Arc<Context>>) -> Result<Json<HealthView>, Problem> {
-    let ready = checks(&context).await?.iter().all(|check| check.ok);
+    // A cloud that may not sign still serves: what it holds can be read, and its operator is needed.
+    let ready = checks(&context).await?.iter().all(|check| check.ok || check.name == SIGNING);
     let replica = &context.api.replica;
     let epoch = replica.read(|view| Ok(view.state.head(&context.cloud).map(|head| head.epoch.to_string())))?;
     let is_leader = replica.leadership().borrow().is_leader;

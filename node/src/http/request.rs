@@ -18,7 +18,7 @@ use tokio::time::timeout;
 /// How long a client may take to send a body.
 const BODY_TIMEOUT: Duration = Duration::from_secs(30);
 /// How much of a body that is too large is still read, in bytes.
-const MAX_DISCARDED_BYTES: usize = 16 << 20;
+const MAX_DISCARDED_BYTES: usize = 64 << 20;
 pub const IDEMPOTENCY_KEY: &str = "idempotency-key";
 
 /// Path parameters, decoded and typed.
