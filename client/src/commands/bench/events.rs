@@ -37,7 +37,7 @@ const POLL_MAX: Duration = Duration::from_millis(40);
 #[derive(Debug, Args)]
 #[command(after_help = "Examples:
   tercet bench events
-  tercet bench events --clients 64 --duration 30s -o json
+  tercet bench events --clients 64 --batch 1 --duration 30s -o json
   tercet bench events --clients 8 --batch 256 --payload-bytes 1024
   tercet bench events --rate 500 --wait sealed
 
@@ -47,10 +47,10 @@ pub struct Events {
     #[arg(long, value_name = "DURATION", default_value = "10s", value_parser = parse_duration)]
     duration: Duration,
     /// How many clients send at the same time, spread over the clouds
-    #[arg(long, value_name = "N", default_value_t = 32, value_parser = clap::value_parser!(u32).range(1..=4096))]
+    #[arg(long, value_name = "N", default_value_t = 16, value_parser = clap::value_parser!(u32).range(1..=4096))]
     clients: u32,
     /// Events of one request, under one signature
-    #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..=1024))]
+    #[arg(long, value_name = "N", default_value_t = 32, value_parser = clap::value_parser!(u32).range(1..=1024))]
     batch: u32,
     /// Size of a payload
     #[arg(long, value_name = "N", default_value_t = 256, value_parser = clap::value_parser!(u32).range(2..=131_072))]
