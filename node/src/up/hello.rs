@@ -28,6 +28,8 @@ use tokio::time::Instant;
 const REQUEST_TIMEOUT: Duration = Duration::from_secs(5);
 /// Pause between two looks.
 const LOOK_PAUSE: Duration = Duration::from_millis(25);
+/// How long one look at the event waits for its next level, so that the lamps keep moving.
+const LONG_LOOK: Duration = Duration::from_millis(250);
 /// How long clouds may take to become ready, and the event to reach the level that is possible.
 const READY_TIMEOUT: Duration = Duration::from_secs(60);
 const LEVEL_TIMEOUT: Duration = Duration::from_secs(60);
@@ -135,15 +137,18 @@ async fn show_event(cluster: &Cluster, api: &Api, origin: &CloudEntry, target: L
     lamps.legend();
     let mut reached = Level::Pending;
     let path = format!("/v1/tenants/{TENANT}/events/{id}");
+    let mut wait = String::new();
     while submitted.elapsed() < LEVEL_TIMEOUT {
-        let view = api.until_ok(origin, path.clone(), |url: String| api.client.get(url)).await?;
+        let view = api.until_ok(origin, format!("{path}{wait}"), |url: String| api.client.get(url)).await?;
         let level: Level = serde_json::from_value(view["level"].clone()).context("the event has no level")?;
         lamps.show(lamps_of(cluster, &view), level, submitted.elapsed());
         reached = level;
         if level >= target {
             break;
         }
-        tokio::time::sleep(LOOK_PAUSE).await;
+        // The next level is waited for at the cloud itself: FINAL and SEALED are milliseconds apart.
+        let next = if level < Level::Final { "final" } else { "sealed" };
+        wait = format!("?wait={next}&timeoutMs={}", LONG_LOOK.as_millis());
     }
     lamps.end();
     if reached >= Level::Final {
