@@ -1,56 +1,202 @@
 //! What happened, in the order in which it was written down: what clients asked and were told, what
-//! the nemesis did, what observers saw, and what every cloud said at the end. One JSON line each.
+//! the nemesis did, what observers saw, and what every cloud said at the end. Every layer writes the
+//! same records, and every checker reads nothing else. One JSON line each.
 
 use serde::{Deserialize, Serialize};
 use std::io::Write;
 use std::path::Path;
 use std::sync::Mutex;
-use std::time::Instant;
+use tercet::events::level_name;
+use tercet_core::events::{Level, Marks};
+use tokio::time::Instant;
 
 /// The most records of one history; a run that wants more has lost its way.
-const MAX_RECORDS: usize = 2_000_000;
+const MAX_RECORDS: usize = 4_000_000;
+
+/// An event as a cloud shows it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Seen {
+    pub level: String,
+    #[serde(default)]
+    pub review: bool,
+    #[serde(default)]
+    pub conflict: bool,
+    /// The content hash that the cloud shows for it.
+    pub content: Option<String>,
+}
+
+impl Seen {
+    pub fn new(level: Level, marks: Marks, content: Option<String>) -> Self {
+        Self { level: level_name(level).to_owned(), review: marks.review, conflict: marks.conflict, content }
+    }
+
+    pub fn is_final(&self) -> bool {
+        self.level == "FINAL" || self.is_sealed()
+    }
+
+    pub fn is_sealed(&self) -> bool {
+        self.level == "SEALED"
+    }
+}
 
 /// One record. `Invoked` comes before whatever the client was told about it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(tag = "what", rename_all = "kebab-case", rename_all_fields = "camelCase")]
 pub enum What {
-    /// A client is about to submit.
-    Invoked { client: u64, cloud: String, id: String, content: String },
-    /// A cloud said that it has the event: from now on it must never be lost.
-    Acknowledged { client: u64, id: String, content: String, new: bool },
-    /// It certainly did not happen.
-    Failed { client: u64, id: String, why: String },
+    /// The first record: what this run is. `liars` are clouds that may lie in it.
+    Run {
+        layer: String,
+        seed: u64,
+        clouds: Vec<String>,
+        nodes: Vec<String>,
+        liars: Vec<String>,
+        version: String,
+    },
+
+    // ---- clients: one operation of a client is `Invoked`, then one of the next three ----
+    /// A client is about to submit `content` under `id` at a cloud.
+    Invoked {
+        client: u64,
+        cloud: String,
+        id: String,
+        content: String,
+    },
+    /// `cloud` said that it has the event: from now on it must never be lost.
+    Acknowledged {
+        client: u64,
+        cloud: String,
+        id: String,
+        content: String,
+        new: bool,
+    },
+    /// It certainly did not happen. For an id that was used with other content: that first content.
+    Refused {
+        client: u64,
+        cloud: String,
+        id: String,
+        code: String,
+        first: Option<String>,
+    },
     /// It may have happened, or may still happen.
-    Unknown { client: u64, id: String, why: String },
-    /// The nemesis killed these nodes.
-    Harmed { how: Harm, cloud: String, nodes: Vec<String> },
-    /// Every node of the cloud runs again.
-    Restored { cloud: String },
+    Unknown {
+        client: u64,
+        cloud: String,
+        id: String,
+        why: String,
+    },
+    /// An operator decided on an event of the tenant that confirms by hand.
+    Decided {
+        cloud: String,
+        id: String,
+        content: String,
+        confirm: bool,
+        outcome: Outcome,
+    },
+
+    // ---- the nemesis ----
+    /// A fault begins. `number` is unique within the run.
+    FaultBegan {
+        number: u64,
+        fault: String,
+        on: Vec<String>,
+        detail: String,
+    },
+    /// What shows that the fault really bit: a process gone, packets dropped, writes failed.
+    FaultProven {
+        number: u64,
+        how: String,
+    },
+    FaultEnded {
+        number: u64,
+    },
+    /// A cloud under the harness's control lied. `detectable` if an honest cloud must be able to
+    /// prove it once everybody talks again.
+    Lied {
+        cloud: String,
+        lie: String,
+        detectable: bool,
+    },
+
+    // ---- observers ----
+    /// A node began to lead its cloud in a term.
+    Led {
+        cloud: String,
+        node: String,
+        term: u64,
+    },
     /// A cloud was asked about an event.
-    Observed { cloud: String, id: String, level: String, content: Option<String> },
+    Observed {
+        cloud: String,
+        id: String,
+        seen: Seen,
+    },
+    /// `by` holds evidence against `cloud`; `valid` if it verifies offline.
+    Convicted {
+        by: String,
+        cloud: String,
+        evidence: String,
+        valid: bool,
+    },
+    /// A certificate was issued, and judged by a verifier that holds public keys only.
+    Certified {
+        cloud: String,
+        id: String,
+        level: String,
+        valid: bool,
+        why: Option<String>,
+    },
+    /// An invariant that watches the running system (a simulation's) does not hold.
+    Violated {
+        invariant: String,
+        why: String,
+    },
+
+    // ---- the end ----
+    /// How long it took after the last fault ended until everything that can settle had settled.
+    Healed {
+        took_ms: u64,
+        within_ms: u64,
+        complete: bool,
+        missing: Option<String>,
+    },
     /// After healing: an event in a cloud's own list.
-    Listed { cloud: String, id: String, level: String, content: Option<String> },
+    Listed {
+        cloud: String,
+        id: String,
+        seen: Seen,
+    },
     /// After healing: the head of a log, as a cloud holds it.
-    Head { by: String, of: String, size: u64, root: String },
-    /// How long it took after the last restoration until all that was acknowledged was SEALED.
-    Healed { took_ms: u64, within_ms: u64, complete: bool },
+    Head {
+        by: String,
+        of: String,
+        size: u64,
+        root: String,
+    },
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
-pub enum Harm {
-    KillLeader,
-    KillCloud,
+pub enum Outcome {
+    Done,
+    Refused,
+    Unknown,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Record {
-    pub at_ms: u64,
+    /// Nanoseconds since the run began, on the clock of its layer.
+    pub time_ns: u64,
     #[serde(flatten)]
     pub what: What,
 }
 
-/// A history that is being written.
+impl Record {
+    pub fn time_ms(&self) -> u64 {
+        self.time_ns / 1_000_000
+    }
+}
+
+/// A history that is being written. Its clock is tokio's, which a simulation controls.
 #[derive(Debug)]
 pub struct Recorder {
     begun: Instant,
@@ -68,12 +214,22 @@ impl Recorder {
         let mut records = self.records.lock().expect("no thread panics while it writes a record");
         assert!(records.len() < MAX_RECORDS, "the history has {MAX_RECORDS} records, its limit");
         // Taken under the lock, so that times never go backwards.
-        let at_ms = self.begun.elapsed().as_millis() as u64;
-        records.push(Record { at_ms, what });
+        let time_ns = self.begun.elapsed().as_nanos() as u64;
+        records.push(Record { time_ns, what });
     }
 
-    pub fn finish(self) -> Vec<Record> {
-        self.records.into_inner().expect("no thread panics while it writes a record")
+    pub fn count(&self, is: impl Fn(&What) -> bool) -> usize {
+        let records = self.records.lock().expect("no thread panics while it writes a record");
+        records.iter().filter(|record| is(&record.what)).count()
+    }
+
+    /// What was written so far; writing goes on.
+    pub fn so_far(&self) -> Vec<Record> {
+        self.records.lock().expect("no thread panics while it writes a record").clone()
+    }
+
+    pub fn finish(&self) -> Vec<Record> {
+        std::mem::take(&mut *self.records.lock().expect("no thread panics while it writes a record"))
     }
 }
 

@@ -1,14 +1,12 @@
-//! Fault injection: a workload of concurrent clients, a nemesis that harms real processes in a
-//! seeded order, a history of everything that both did and saw, and checkers that read nothing but
-//! the history. A run that did not really harm, or did too little work, is rejected: it proves
-//! nothing.
+//! Fault injection in three layers that share one set of workloads, histories and checkers: the
+//! whole system in a seeded simulation (`sim`), its finality core under a model checker (`model`),
+//! and real processes on a real kernel (`real`). A run that did not really harm, or did too little
+//! work, is rejected: it proves nothing.
 //!
-//! What a seed fixes is what is chosen (clouds, order, pauses), not how the machine schedules it.
+//! `workload` acts through a `port` and writes a `history`; `checker` reads nothing but the history.
 
 pub mod checker;
 pub mod history;
-pub mod nemesis;
-pub mod observer;
+pub mod port;
 pub mod random;
-pub mod smoke;
 pub mod workload;

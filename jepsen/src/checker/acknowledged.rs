@@ -16,10 +16,10 @@ pub fn check(history: &[Record]) -> Result<(), String> {
     for cloud in CLOUDS {
         let mut listed: BTreeMap<&str, Vec<Option<&str>>> = BTreeMap::new();
         for record in history {
-            if let What::Listed { cloud: of, id, content, .. } = &record.what
+            if let What::Listed { cloud: of, id, seen } = &record.what
                 && of == cloud
             {
-                listed.entry(id).or_default().push(content.as_deref());
+                listed.entry(id).or_default().push(seen.content.as_deref());
             }
         }
         for (id, content) in &acknowledged {

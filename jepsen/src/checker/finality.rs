@@ -7,13 +7,12 @@ use std::collections::BTreeMap;
 pub fn check(history: &[Record]) -> Result<(), String> {
     let mut finals: BTreeMap<&str, &str> = BTreeMap::new();
     for record in history {
-        let (What::Observed { cloud, id, level, content } | What::Listed { cloud, id, level, content }) = &record.what
-        else {
+        let (What::Observed { cloud, id, seen } | What::Listed { cloud, id, seen }) = &record.what else {
             continue;
         };
-        let at = record.at_ms;
-        if level == "FINAL" || level == "SEALED" {
-            let Some(content) = content else {
+        let (at, level) = (record.time_ms(), &seen.level);
+        if seen.is_final() {
+            let Some(content) = &seen.content else {
                 return Err(format!("at {at} ms {cloud} calls {id} {level} without a content"));
             };
             let first = finals.entry(id).or_insert(content);

@@ -14,15 +14,15 @@ pub fn check(history: &[Record]) -> Result<(), String> {
         }
     }
     for record in history {
-        if let What::Listed { cloud, id, content, .. } = &record.what {
+        if let What::Listed { cloud, id, seen } = &record.what {
             if id.starts_with(GREETING) {
                 continue;
             }
             let Some(submitted) = invoked.get(id) else {
                 return Err(format!("{cloud} lists {id}, which nobody submitted"));
             };
-            if content.as_ref() != Some(submitted) {
-                return Err(format!("{id} was submitted with content {submitted}; {cloud} lists {content:?}"));
+            if seen.content.as_ref() != Some(submitted) {
+                return Err(format!("{id} was submitted with content {submitted}; {cloud} lists {:?}", seen.content));
             }
         }
     }

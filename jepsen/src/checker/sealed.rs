@@ -6,7 +6,7 @@ use crate::history::{Record, What};
 
 pub fn check(history: &[Record]) -> Result<(), String> {
     let healed = history.iter().rev().find_map(|record| match &record.what {
-        What::Healed { took_ms, within_ms, complete } => Some((*took_ms, *within_ms, *complete)),
+        What::Healed { took_ms, within_ms, complete, .. } => Some((*took_ms, *within_ms, *complete)),
         _ => None,
     });
     let Some((took_ms, within_ms, complete)) = healed else {
@@ -17,11 +17,11 @@ pub fn check(history: &[Record]) -> Result<(), String> {
     }
     let acknowledged = acknowledged_contents(history);
     for record in history {
-        if let What::Listed { cloud, id, level, .. } = &record.what
+        if let What::Listed { cloud, id, seen } = &record.what
             && acknowledged.contains_key(id.as_str())
-            && level != "SEALED"
+            && !seen.is_sealed()
         {
-            return Err(format!("{cloud} lists {id} as {level}"));
+            return Err(format!("{cloud} lists {id} as {}", seen.level));
         }
     }
     Ok(())

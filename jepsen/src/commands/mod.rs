@@ -1,0 +1,3 @@
+//! What the command line offers; each command says its arguments and runs itself.
+
+pub mod check;
