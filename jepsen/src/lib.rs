@@ -9,4 +9,6 @@ pub mod checker;
 pub mod history;
 pub mod port;
 pub mod random;
+pub mod settle;
+pub mod sim;
 pub mod workload;

@@ -14,12 +14,18 @@ struct Cli {
 
 #[derive(Debug, Subcommand)]
 enum Command {
+    /// Run the whole system in a seeded simulation, many seeds
+    Sim(commands::sim::Args),
+    /// Run one seed again and show what happened
+    Replay(commands::replay::Args),
     /// Check a history that was written before
     Check(commands::check::Args),
 }
 
 fn main() -> Result<()> {
     match Cli::parse().command {
+        Command::Sim(args) => commands::sim::run(&args),
+        Command::Replay(args) => commands::replay::run(&args),
         Command::Check(args) => commands::check::run(&args),
     }
 }

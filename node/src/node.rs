@@ -9,8 +9,9 @@ use crate::http::{self, Api};
 use crate::keys::{NodeKeys, TlsIdentity};
 use crate::peer::tls::TlsNetwork;
 use crate::peer::{PeerClient, PeerServer};
-use crate::raft::{Replica, ReplicaConfig};
+use crate::raft::{Replica, ReplicaConfig, Retention, open_log};
 use crate::storage;
+use crate::storage::wal::Log;
 use anyhow::{Context, Result, anyhow, bail};
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -28,10 +29,22 @@ pub struct Core {
 
 impl Core {
     pub async fn start(directory: Arc<Directory>, key: SigningKey, config: ReplicaConfig, env: Env) -> Result<Self> {
+        let log = open_log(config.log_dir.clone()).await?;
+        Self::start_on(directory, key, config, log, env).await
+    }
+
+    /// The same with a given log: a simulated disk that outlives its node.
+    pub async fn start_on(
+        directory: Arc<Directory>,
+        key: SigningKey,
+        config: ReplicaConfig,
+        log: Arc<dyn Log>,
+        env: Env,
+    ) -> Result<Self> {
         let node = config.node.clone();
         let mates = config.members.clone();
         let peers = PeerClient::new(env.clone());
-        let replica = Replica::start(config, env.clone(), peers.clone()).await?;
+        let replica = Replica::start_on(config, log, env.clone(), peers.clone()).await?;
         let federation = Federation::start(directory, node, key, replica.clone(), env.clone(), peers);
         let mut methods = replica.methods();
         methods.extend(federation.methods());
@@ -115,6 +128,7 @@ async fn replica_config(config: &Config) -> Result<ReplicaConfig> {
         heartbeat: config.heartbeat,
         election_min: config.election_min,
         election_max: config.election_max,
+        retention: Retention::default(),
     })
 }
 

@@ -1,3 +1,20 @@
 //! What the command line offers; each command says its arguments and runs itself.
 
 pub mod check;
+pub mod duration;
+pub mod replay;
+pub mod sim;
+
+/// How results are printed.
+#[derive(Debug, Clone, clap::Args)]
+pub struct Output {
+    /// `table` for people, `json` for programs
+    #[arg(short = 'o', long = "output", default_value = "table", value_parser = ["table", "json"])]
+    output: String,
+}
+
+impl Output {
+    pub fn json(&self) -> bool {
+        self.output == "json"
+    }
+}

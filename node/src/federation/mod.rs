@@ -187,6 +187,13 @@ impl Federation {
     }
 }
 
+/// Whoever drops a node without stopping it does not want its tasks to live on.
+impl Drop for Federation {
+    fn drop(&mut self) {
+        self.shared.stop.cancel();
+    }
+}
+
 /// Runs the leader's work while this node leads, and drops it when it no longer does.
 async fn follow_leadership(shared: Arc<Shared>) {
     let mut leadership = shared.replica.leadership();

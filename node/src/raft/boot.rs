@@ -10,12 +10,12 @@
 //!   neither votes nor stands for election until it has applied everything they have: whatever it
 //!   acknowledged before, one of them has too.
 
-use super::Shared;
 use super::apply::{Applier, Store};
 use super::log_store::LogStore;
 use super::network::{Network, call};
 use super::snapshot::{self, Answer, Request, SnapshotData, Spool};
 use super::types::{LogId, Raft, position, saved_vote};
+use super::{Retention, Shared};
 use crate::peer::Method;
 use crate::storage::wal::{Done, Log, Position, SavedVote};
 use anyhow::Context;
@@ -29,11 +29,7 @@ use std::time::Duration;
 use tercet_core::ids::NodeId;
 use tokio::sync::oneshot;
 
-/// Entries between two snapshots.
-const SNAPSHOT_ENTRIES: u64 = 50_000;
-/// Entries kept in the log behind a snapshot, so that a follower rarely needs one.
-const KEPT_ENTRIES: u64 = 20_000;
-/// Entries purged at once.
+/// Entries purged at once, if so many are kept.
 const PURGE_ENTRIES: u64 = 5_000;
 /// Entries in one message to a follower, and in one write to the log.
 const MESSAGE_ENTRIES: u64 = 512;
@@ -47,6 +43,7 @@ const RETRY: Duration = Duration::from_millis(500);
 
 pub fn config(shared: &Shared) -> anyhow::Result<openraft::Config> {
     let alone = shared.members.len() == 1;
+    let Retention { snapshot_entries, kept_entries } = shared.retention;
     let millis = |duration: Duration| u64::try_from(duration.as_millis()).unwrap_or(u64::MAX);
     let config = openraft::Config {
         cluster_name: "tercet".into(),
@@ -59,9 +56,9 @@ pub fn config(shared: &Shared) -> anyhow::Result<openraft::Config> {
         api_channel_size: Some(QUEUE),
         notification_channel_size: Some(QUEUE),
         // A group of one has nobody to fetch a lost state from: its log stays whole.
-        snapshot_policy: if alone { SnapshotPolicy::Never } else { SnapshotPolicy::LogsSinceLast(SNAPSHOT_ENTRIES) },
-        max_in_snapshot_log_to_keep: KEPT_ENTRIES,
-        purge_batch_size: PURGE_ENTRIES,
+        snapshot_policy: if alone { SnapshotPolicy::Never } else { SnapshotPolicy::LogsSinceLast(snapshot_entries) },
+        max_in_snapshot_log_to_keep: kept_entries,
+        purge_batch_size: PURGE_ENTRIES.min(kept_entries.max(1)),
         enable_pre_vote: Some(true),
         // A leader that lost power may have lost the end of its log: it has to be elected again.
         enable_leader_restore: Some(false),

@@ -56,6 +56,22 @@ pub struct ReplicaConfig {
     pub heartbeat: Duration,
     pub election_min: Duration,
     pub election_max: Duration,
+    pub retention: Retention,
+}
+
+/// How much of the Raft log is kept.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Retention {
+    /// Entries between two snapshots.
+    pub snapshot_entries: u64,
+    /// Entries kept behind a snapshot, so that a follower rarely needs one.
+    pub kept_entries: u64,
+}
+
+impl Default for Retention {
+    fn default() -> Self {
+        Self { snapshot_entries: 50_000, kept_entries: 20_000 }
+    }
 }
 
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -114,6 +130,7 @@ struct Shared {
     heartbeat: Duration,
     election_min: Duration,
     election_max: Duration,
+    retention: Retention,
     store: Arc<Store>,
     raft: OnceLock<Raft>,
     peers: PeerClient,
@@ -144,6 +161,16 @@ struct Inner {
     tasks: Mutex<JoinSet<()>>,
 }
 
+/// The Raft log in a folder, or in memory without one.
+pub async fn open_log(dir: Option<PathBuf>) -> anyhow::Result<Arc<dyn Log>> {
+    let Some(dir) = dir else { return Ok(Arc::new(MemoryLog::default())) };
+    let open = tokio::task::spawn_blocking(move || {
+        let dir = dir.join("wal");
+        Wal::open(&dir).with_context(|| format!("opening the Raft log in {}", dir.display()))
+    });
+    Ok(Arc::new(open.await.context("opening the Raft log")??))
+}
+
 /// One replica of its cloud's state. Clones are handles to the same one.
 #[derive(Clone)]
 pub struct Replica {
@@ -153,16 +180,7 @@ pub struct Replica {
 impl Replica {
     /// Opens the log and the state, joins the group, and returns before there is a leader.
     pub async fn start(config: ReplicaConfig, env: Env, peers: PeerClient) -> anyhow::Result<Self> {
-        let log: Arc<dyn Log> = match config.log_dir.clone() {
-            None => Arc::new(MemoryLog::default()),
-            Some(dir) => {
-                let open = tokio::task::spawn_blocking(move || {
-                    let dir = dir.join("wal");
-                    Wal::open(&dir).with_context(|| format!("opening the Raft log in {}", dir.display()))
-                });
-                Arc::new(open.await.context("opening the Raft log")??)
-            }
-        };
+        let log = open_log(config.log_dir.clone()).await?;
         Self::start_on(config, log, env, peers).await
     }
 
@@ -196,6 +214,7 @@ impl Replica {
             heartbeat: config.heartbeat,
             election_min: config.election_min,
             election_max: config.election_max,
+            retention: config.retention,
             store: Arc::new(store),
             raft: OnceLock::new(),
             peers: peers.clone(),
@@ -292,6 +311,11 @@ impl Replica {
             // It ends early only if Raft stops, which `failed` reports.
             let _ = raft.wait_for_recovery(None).await;
         }
+    }
+
+    /// Whether this replica votes and stands for election: not while it catches up after it lost its log.
+    pub fn takes_part(&self) -> bool {
+        self.inner.shared.raft.get().is_some() && self.inner.shared.may_vote.load(Ordering::SeqCst)
     }
 
     /// The applied log index; changes wake the receiver.

@@ -75,7 +75,8 @@ impl Done {
         Self(Some(Box::new(tell)))
     }
 
-    fn tell(mut self, result: io::Result<()>) {
+    /// Whether everything up to here is durable.
+    pub fn tell(mut self, result: io::Result<()>) {
         if let Some(tell) = self.0.take() {
             tell(result);
         }
@@ -365,7 +366,8 @@ impl Log for Wal {
     }
 }
 
-fn take_bytes(entries: impl Iterator<Item = io::Result<Record>>, max_bytes: usize) -> io::Result<Vec<Record>> {
+/// As many entries as fit, but at least one.
+pub fn take_bytes(entries: impl Iterator<Item = io::Result<Record>>, max_bytes: usize) -> io::Result<Vec<Record>> {
     let (mut out, mut bytes) = (Vec::new(), 0);
     for entry in entries {
         let entry = entry?;

@@ -5,7 +5,7 @@ use crate::env::memory::MemoryNetwork;
 use crate::env::{Connection, FrameSink, PeerNetwork};
 use crate::federation::{Federation, PeerCloud};
 use crate::peer::{PeerClient, PeerServer};
-use crate::raft::{ProposeError, Replica, ReplicaConfig};
+use crate::raft::{ProposeError, Replica, ReplicaConfig, Retention};
 use crate::storage::MemoryEngine;
 use bytes::Bytes;
 use futures::future::BoxFuture;
@@ -147,6 +147,7 @@ impl Sim {
             heartbeat: Duration::from_millis(300),
             election_min: Duration::from_millis(1_500),
             election_max: Duration::from_millis(3_000),
+            retention: Retention::default(),
         };
         let replica = Replica::start(config, env.clone(), peers.clone()).await.unwrap();
         let directory = self.directory.clone();

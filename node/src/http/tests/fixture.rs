@@ -6,7 +6,7 @@ use crate::env::memory::MemoryNetwork;
 use crate::federation::Federation;
 use crate::http::{Api, router};
 use crate::peer::{PeerClient, PeerServer};
-use crate::raft::{Replica, ReplicaConfig};
+use crate::raft::{Replica, ReplicaConfig, Retention};
 use crate::storage::MemoryEngine;
 use axum::Router;
 use axum::body::{Body, Bytes};
@@ -163,6 +163,7 @@ impl Clouds {
             heartbeat: Duration::from_millis(300),
             election_min: Duration::from_millis(1_500),
             election_max: Duration::from_millis(3_000),
+            retention: Retention::default(),
         };
         let replica = Replica::start(config, env.clone(), peers.clone()).await.unwrap();
         let key = key_of(node.as_str());

@@ -3,7 +3,7 @@
 use crate::config::EngineKind;
 use crate::env::memory::MemoryNetwork;
 use crate::peer::{PeerClient, PeerServer};
-use crate::raft::{Committed, ProposeError, Replica, ReplicaConfig};
+use crate::raft::{Committed, ProposeError, Replica, ReplicaConfig, Retention};
 use crate::storage::wal::{Log, MemoryLog, Wal};
 use crate::storage::{Engine, MemoryEngine, open};
 use std::future::Future;
@@ -96,8 +96,7 @@ impl Group {
     }
 
     pub fn takes_part(&self, node: usize) -> bool {
-        let shared = &self.replica(node).inner.shared;
-        shared.raft.get().is_some() && shared.may_vote.load(std::sync::atomic::Ordering::SeqCst)
+        self.replica(node).takes_part()
     }
 
     fn folder(&self, node: usize) -> Option<PathBuf> {
@@ -130,6 +129,7 @@ impl Group {
             heartbeat: Duration::from_millis(100),
             election_min: Duration::from_millis(500),
             election_max: Duration::from_millis(1000),
+            retention: Retention::default(),
         };
         let log: Arc<dyn Log> = match (&self.place, folder) {
             (Place::Memory(disks), _) => Arc::new(disks[node].0.clone()),

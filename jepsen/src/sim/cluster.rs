@@ -1,0 +1,367 @@
+//! The nine nodes of a run, as the product runs them: [`tercetd::node::Core`] with its real Raft,
+//! federation and router, on a simulated disk, network, clock and random source. A node can be
+//! killed at any moment, and started again from what its disk kept.
+
+use super::disk::{Disk, Mount};
+use super::network::{Network, Seat};
+use super::trace::Trace;
+use axum::Router;
+use std::collections::BTreeMap;
+use std::sync::atomic::{AtomicI64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+use tercet_core::certificate::{TRUST_VERSION, TrustBundle};
+use tercet_core::epochs::Opening;
+use tercet_core::genesis::{Genesis, Voter};
+use tercet_core::ids::{CloudId, FedId, NodeId};
+use tercet_core::signature::{Signature, SigningKey};
+use tercet_core::time::WallMillis;
+use tercet_core::wire::sha256;
+use tercetd::config::{CloudEntry, Directory, NodeEntry};
+use tercetd::env::memory::SeededEntropy;
+use tercetd::env::{Env, WallClock};
+use tercetd::http::{self, Api};
+use tercetd::node::Core;
+use tercetd::raft::{ReplicaConfig, Retention};
+use tokio::time::Instant;
+use tokio_util::sync::CancellationToken;
+
+pub const CLOUDS: [&str; 3] = ["aws", "azure", "gcp"];
+pub const NODES_PER_CLOUD: usize = 3;
+/// The bearer token of every simulated node.
+pub const TOKEN: &str = "simulated";
+/// Simulated clocks begin here (November 2023).
+const WALL_START_MS: u64 = 1_700_000_000_000;
+
+/// Timers of a run; seeds draw them, since bugs hide at their edges.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Timers {
+    pub heartbeat: Duration,
+    pub election_min: Duration,
+    pub election_max: Duration,
+    pub retention: Retention,
+}
+
+/// A node's wall clock: simulated time, plus however wrong it is.
+#[derive(Default)]
+pub struct Wall {
+    off_by_ms: AtomicI64,
+    origin: Mutex<Option<Instant>>,
+}
+
+impl Wall {
+    pub fn step(&self, by_ms: i64) {
+        self.off_by_ms.fetch_add(by_ms, Ordering::SeqCst);
+    }
+}
+
+impl WallClock for Wall {
+    fn now(&self) -> WallMillis {
+        let origin = *lock(&self.origin).get_or_insert_with(Instant::now);
+        let honest = WALL_START_MS + origin.elapsed().as_millis() as u64;
+        WallMillis(honest.saturating_add_signed(self.off_by_ms.load(Ordering::SeqCst)))
+    }
+}
+
+/// A process that runs.
+pub struct Running {
+    pub core: Core,
+    pub router: Router,
+    pub mount: Mount,
+    /// Cancelled when the process is gone.
+    pub gone: CancellationToken,
+}
+
+/// A place for one process: its disk and clock stay when the process goes.
+pub struct Place {
+    pub node: NodeId,
+    pub cloud: CloudId,
+    pub disk: Disk,
+    pub wall: Arc<Wall>,
+    pub running: Option<Arc<Running>>,
+    /// Failures of the disk that were known when the last process started.
+    failures: u64,
+    directory: Arc<Directory>,
+    key: SigningKey,
+    starts: u64,
+}
+
+/// All places of a run. Clones share them.
+#[derive(Clone)]
+pub struct Cluster {
+    pub network: Network,
+    pub trace: Trace,
+    pub seed: u64,
+    places: Arc<Mutex<BTreeMap<Seat, Place>>>,
+    directory: Arc<Mutex<Arc<Directory>>>,
+    timers: Timers,
+    /// Processes that ended by themselves although their disk was sound.
+    exits: Arc<Mutex<Vec<String>>>,
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+pub fn key_of(name: &str) -> SigningKey {
+    SigningKey::from_seed(&sha256(name.as_bytes()).0)
+}
+
+/// The signing key of a node in an epoch.
+pub fn node_key(node: &NodeId, epoch: u32) -> SigningKey {
+    key_of(&format!("{node} in epoch {epoch}"))
+}
+
+/// An epoch of a cloud under fresh keys, certified by the cloud's root key.
+fn opening(genesis: &Genesis, entry: &CloudEntry, number: u32) -> Opening {
+    let keys: Vec<_> = entry.nodes.iter().map(|n| (n.node.clone(), node_key(&n.node, number).public())).collect();
+    let threshold = (keys.len() / 2 + 1) as u32;
+    let root_signature = Signature([0; 64]);
+    let mut opening = Opening { cloud: entry.cloud.clone(), number, keys, threshold, root_signature };
+    opening.root_signature = key_of(&format!("root {}", entry.cloud)).sign(&opening.bytes(&genesis.fed_id()));
+    opening
+}
+
+fn directory() -> Directory {
+    let entry = |(place, name): (u8, &str)| CloudEntry {
+        cloud: CloudId::new(name).expect("a cloud's name"),
+        region: format!("{name}-region"),
+        nodes: (1..=NODES_PER_CLOUD)
+            .map(|n| NodeEntry {
+                node: NodeId::new(format!("{name}-{n}")).expect("a node's name"),
+                // Shown to clients, never dialled: the network goes by node ids.
+                peer_addr: ([10, place, 0, n as u8], 7100).into(),
+                client_addr: ([10, place, 0, n as u8], 7200).into(),
+            })
+            .collect(),
+    };
+    let clouds: Vec<CloudEntry> = (1..).zip(CLOUDS).map(entry).collect();
+    let voter = |entry: &CloudEntry| Voter {
+        cloud: entry.cloud.clone(),
+        weight: 1,
+        root_key: key_of(&format!("root {}", entry.cloud)).public(),
+    };
+    let genesis = Genesis { voters: clouds.iter().map(voter).collect(), quorum: 2, nonce: [7; 32] };
+    let openings = clouds.iter().map(|entry| opening(&genesis, entry, 0)).collect();
+    Directory { genesis, openings, clouds }
+}
+
+impl Cluster {
+    /// Nine places, nothing running.
+    pub fn new(seed: u64, timers: Timers, trace: Trace) -> Self {
+        let directory = Arc::new(directory());
+        let network = Network::new(seed, trace.clone());
+        let mut places = BTreeMap::new();
+        for entry in &directory.clouds {
+            for NodeEntry { node, .. } in &entry.nodes {
+                let seat = node.to_string();
+                let disk = Disk::new(&seat, seed, trace.clone());
+                places.insert(seat, place(node, &entry.cloud, disk, &directory, 0));
+            }
+        }
+        Self {
+            network,
+            trace,
+            seed,
+            places: Arc::new(Mutex::new(places)),
+            directory: Arc::new(Mutex::new(directory)),
+            timers,
+            exits: Arc::default(),
+        }
+    }
+
+    /// Processes that ended by themselves, without a failing disk as an excuse, since the last call.
+    pub fn take_exits(&self) -> Vec<String> {
+        std::mem::take(&mut *lock(&self.exits))
+    }
+
+    pub fn with<R>(&self, seat: &str, f: impl FnOnce(&mut Place) -> R) -> R {
+        f(lock(&self.places).get_mut(seat).unwrap_or_else(|| panic!("no seat {seat}")))
+    }
+
+    pub fn seats(&self) -> Vec<Seat> {
+        lock(&self.places).keys().cloned().collect()
+    }
+
+    /// The seats of a cloud; a twin's are not among them.
+    pub fn seats_of(&self, cloud: &str) -> Vec<Seat> {
+        (1..=NODES_PER_CLOUD).map(|n| format!("{cloud}-{n}")).collect()
+    }
+
+    pub fn running(&self, seat: &str) -> Option<Arc<Running>> {
+        lock(&self.places).get(seat)?.running.clone()
+    }
+
+    pub fn all_running(&self) -> Vec<(Seat, Arc<Running>)> {
+        let places = lock(&self.places);
+        places.iter().filter_map(|(seat, place)| Some((seat.clone(), place.running.clone()?))).collect()
+    }
+
+    /// The seat that leads its cloud by its own word, in the highest term.
+    pub fn leader(&self, seats: &[Seat]) -> Option<Seat> {
+        let leads = |seat: &Seat| {
+            let leadership = self.running(seat)?.core.replica.leadership().borrow().clone();
+            leadership.is_leader.then(|| (leadership.term, seat.clone()))
+        };
+        seats.iter().filter_map(leads).max().map(|(_, seat)| seat)
+    }
+
+    pub fn directory(&self) -> Arc<Directory> {
+        lock(&self.directory).clone()
+    }
+
+    pub fn fed(&self) -> FedId {
+        self.directory().genesis.fed_id()
+    }
+
+    pub fn trust(&self) -> TrustBundle {
+        let directory = self.directory();
+        TrustBundle { version: TRUST_VERSION, genesis: directory.genesis.clone(), openings: directory.openings.clone() }
+    }
+
+    /// Starts a process from what the disk of its place kept.
+    pub async fn start(&self, seat: &Seat) -> Result<(), String> {
+        let (env, config, mount, directory, key) = self.with(seat, |place| {
+            place.starts += 1;
+            place.failures = place.disk.losses().0;
+            let mount = place.disk.mount();
+            let name = format!("{seat} start {}", place.starts);
+            let entropy = Arc::new(SeededEntropy::new(self.seed, &name));
+            let env = Env { wall: place.wall.clone(), entropy, network: self.network.start(seat, &place.node) };
+            let config = self.replica_config(place, mount.clone());
+            (env, config, mount, place.directory.clone(), place.key.clone())
+        });
+        let node = config.node.clone();
+        let log = Arc::new(mount.clone());
+        let started = Core::start_on(directory.clone(), key, config, log, env.clone()).await;
+        let core = started.map_err(|error| format!("{seat} does not start: {error:#}"))?;
+        let api = Api {
+            directory,
+            node,
+            replica: core.replica.clone(),
+            federation: core.federation.clone(),
+            env,
+            token_hash: sha256(TOKEN.as_bytes()).0,
+        };
+        let (router, gone) = (http::router(api), CancellationToken::new());
+        let running = Arc::new(Running { core, router, mount, gone: gone.clone() });
+        let replica = running.core.replica.clone();
+        self.with(seat, |place| place.running = Some(running));
+        self.trace.note(|| format!("{seat} starts"));
+        let (cluster, seat) = (self.clone(), seat.clone());
+        tokio::spawn(async move {
+            tokio::select! {
+                biased;
+                () = gone.cancelled() => {}
+                why = replica.failed() => cluster.exited(&seat, &why),
+            }
+        });
+        Ok(())
+    }
+
+    fn replica_config(&self, place: &Place, mount: Mount) -> ReplicaConfig {
+        let entry = place.directory.cloud_of(&place.node).expect("the directory names the node");
+        ReplicaConfig {
+            genesis: place.directory.genesis.clone(),
+            cloud: entry.cloud.clone(),
+            region: entry.region.clone(),
+            node: place.node.clone(),
+            members: entry.nodes.iter().map(|entry| entry.node.clone()).collect(),
+            log_dir: None,
+            engine: Arc::new(mount),
+            heartbeat: self.timers.heartbeat,
+            election_min: self.timers.election_min,
+            election_max: self.timers.election_max,
+            retention: self.timers.retention,
+        }
+    }
+
+    /// The process ended by itself, as `tercetd` does when its replica cannot go on.
+    fn exited(&self, seat: &Seat, why: &str) {
+        self.trace.note(|| format!("{seat} ends: {why}"));
+        let excused = self.with(seat, |place| place.disk.losses().0 > place.failures);
+        if !excused {
+            lock(&self.exits).push(format!("{seat}: {why}"));
+        }
+        self.end(seat);
+    }
+
+    /// `kill -9`: nothing is flushed, nobody is told, and its peers see closed connections.
+    pub fn kill(&self, seat: &Seat) {
+        self.trace.note(|| format!("{seat} is killed"));
+        self.end(seat);
+    }
+
+    /// The power goes: as `kill`, and its peers hear nothing.
+    pub fn cut_power(&self, seat: &Seat) {
+        self.trace.note(|| format!("{seat} loses power"));
+        self.network.vanish(seat);
+        self.end(seat);
+    }
+
+    fn end(&self, seat: &Seat) {
+        let running = self.with(seat, |place| {
+            place.disk.crash();
+            place.running.take()
+        });
+        if let Some(running) = running {
+            running.gone.cancel();
+        }
+        self.network.crash(seat);
+    }
+
+    /// The operator gives a cloud that lost everything a new epoch: fresh keys, certified by its root.
+    pub fn renew(&self, cloud: &str) {
+        let mut current = lock(&self.directory);
+        let mut renewed = Directory::clone(&current);
+        let entry = renewed.clouds.iter().find(|entry| entry.cloud.as_str() == cloud).expect("a cloud of this run");
+        let number = renewed.openings.iter().filter(|opening| opening.cloud == entry.cloud).count() as u32;
+        let fresh = opening(&renewed.genesis, entry, number);
+        renewed.openings.push(fresh);
+        *current = Arc::new(renewed);
+        for seat in self.seats_of(cloud) {
+            self.with(&seat, |place| {
+                place.directory = current.clone();
+                place.key = node_key(&place.node, number);
+            });
+        }
+    }
+
+    /// A second copy of a cloud's places, with its keys and what its disks hold now. Returns the
+    /// seats of the twin.
+    pub fn twin(&self, cloud: &str) -> Vec<Seat> {
+        let mut twins = Vec::new();
+        for seat in self.seats_of(cloud) {
+            let name = format!("{seat}-twin");
+            let twin = self.with(&seat, |place| {
+                let disk = Disk::new(&name, self.seed, self.trace.clone());
+                disk.restore(&place.disk.backup());
+                let mut twin = self::place(&place.node, &place.cloud, disk, &place.directory, 0);
+                twin.key = place.key.clone();
+                twin
+            });
+            lock(&self.places).insert(name.clone(), twin);
+            twins.push(name);
+        }
+        // Within a twin, nodes talk to each other.
+        for (from, node) in twins.iter().flat_map(|from| twins.iter().map(move |to| (from, to))) {
+            let id = self.with(node, |place| place.node.clone());
+            self.network.route(from, &id, node);
+        }
+        twins
+    }
+}
+
+fn place(node: &NodeId, cloud: &CloudId, disk: Disk, directory: &Arc<Directory>, epoch: u32) -> Place {
+    Place {
+        node: node.clone(),
+        cloud: cloud.clone(),
+        disk,
+        wall: Arc::default(),
+        running: None,
+        failures: 0,
+        directory: directory.clone(),
+        key: node_key(node, epoch),
+        starts: 0,
+    }
+}

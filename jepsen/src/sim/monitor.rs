@@ -1,0 +1,294 @@
+//! Watches the running system from inside, at every applied entry, for what no client can see: the
+//! invariants of Raft, and those of levels and convictions. It never touches anything.
+
+use super::cluster::{Cluster, Running};
+use super::network::Seat;
+use crate::history::{Recorder, What};
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+use tercet_core::events::Level;
+use tercet_core::fact::Fact;
+use tercet_core::ids::{EventKey, Hash, TenantId};
+use tercetd::raft::FactBatch;
+use tercetd::storage::wal::Position;
+use tokio::sync::broadcast::error::RecvError;
+
+const LOOK: Duration = Duration::from_millis(50);
+/// The most violations that are written down: the first ones tell the story.
+const MAX_VIOLATIONS: usize = 20;
+
+/// A group of replicas: a cloud, or its twin.
+type Group = String;
+type Event = (TenantId, EventKey);
+
+pub struct Monitor {
+    cluster: Cluster,
+    recorder: Arc<Recorder>,
+    liars: BTreeSet<String>,
+    inner: Mutex<Inner>,
+}
+
+#[derive(Default)]
+struct Inner {
+    /// Who led each group in each term.
+    leaders: BTreeMap<(Group, u64), Seat>,
+    /// Which entry each group has at each log position, and which was applied at each index.
+    entries: BTreeMap<(Group, Position), u64>,
+    applied: BTreeMap<(Group, u64), Position>,
+    checked: BTreeMap<Seat, u64>,
+    /// The highest standing that each cloud showed of each event.
+    standings: BTreeMap<(Group, Event), (Level, Option<Hash>)>,
+    /// The content that each honest cloud called SEALED, or FINAL.
+    settled: BTreeMap<(Event, Level), BTreeMap<Hash, Group>>,
+    convicted: BTreeSet<(Group, Hash)>,
+    violations: BTreeSet<String>,
+    watched: BTreeSet<Seat>,
+    conflicts: BTreeSet<Event>,
+}
+
+fn group(seat: &str) -> Group {
+    let cloud = seat.split('-').next().unwrap_or_default();
+    if seat.ends_with("-twin") { format!("{cloud}-twin") } else { cloud.to_owned() }
+}
+
+fn cloud(group: &str) -> &str {
+    group.split('-').next().unwrap_or_default()
+}
+
+impl Monitor {
+    pub fn start(cluster: Cluster, recorder: Arc<Recorder>, liars: &[String]) -> Arc<Self> {
+        let liars = liars.iter().cloned().collect();
+        let monitor = Arc::new(Self { cluster, recorder, liars, inner: Mutex::default() });
+        let watching = monitor.clone();
+        tokio::spawn(async move {
+            loop {
+                watching.look();
+                tokio::time::sleep(LOOK).await;
+            }
+        });
+        monitor
+    }
+
+    fn inner(&self) -> MutexGuard<'_, Inner> {
+        self.inner.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    pub fn violated(&self, invariant: &str, why: String) {
+        let mut inner = self.inner();
+        if inner.violations.len() < MAX_VIOLATIONS && inner.violations.insert(format!("{invariant}: {why}")) {
+            self.cluster.trace.note(|| format!("VIOLATED {invariant}: {why}"));
+            self.recorder.write(What::Violated { invariant: invariant.to_owned(), why });
+        }
+    }
+
+    /// Events of which two contents are FINAL.
+    pub fn conflicts(&self) -> usize {
+        self.inner().conflicts.len()
+    }
+
+    /// A cloud's disks are replaced: its new Raft group has nothing to do with the old one.
+    pub fn forget(&self, cloud: &str) {
+        let mut inner = self.inner();
+        inner.leaders.retain(|(group, _), _| group != cloud);
+        inner.entries.retain(|(group, _), _| group != cloud);
+        inner.applied.retain(|(group, _), _| group != cloud);
+    }
+
+    fn is_honest(&self, group: &str) -> bool {
+        !self.liars.contains(cloud(group))
+    }
+
+    fn look(self: &Arc<Self>) {
+        for (seat, running) in self.cluster.all_running() {
+            self.look_at_leadership(&seat, &running);
+            self.look_at_log(&seat, &running);
+            self.follow(&seat, &running);
+        }
+        for why in self.cluster.take_exits() {
+            self.violated("no node ends while its disk is sound", why);
+        }
+    }
+
+    fn look_at_leadership(&self, seat: &Seat, running: &Running) {
+        let leadership = running.core.replica.leadership().borrow().clone();
+        if !leadership.is_leader {
+            return;
+        }
+        let group = group(seat);
+        let known = self.inner().leaders.insert((group.clone(), leadership.term), seat.clone());
+        match known {
+            None => {
+                self.cluster.trace.note(|| format!("{seat} leads in term {}", leadership.term));
+                if !seat.ends_with("-twin") {
+                    let (cloud, node) = (cloud(&group).to_owned(), seat.clone());
+                    self.recorder.write(What::Led { cloud, node, term: leadership.term });
+                }
+            }
+            Some(other) if other != *seat => {
+                let why = format!("{other} and {seat} both led {group} in term {}", leadership.term);
+                self.violated("one leader a term", why);
+            }
+            Some(_) => {}
+        }
+    }
+
+    /// Log matching and state machine safety: one log id has one payload, and one index is applied
+    /// with one log id, at every replica, for ever.
+    fn look_at_log(&self, seat: &Seat, running: &Running) {
+        let applied = *running.core.replica.applied().borrow();
+        let from = self.inner().checked.get(seat).copied().unwrap_or(0);
+        let disk = self.cluster.with(seat, |place| place.disk.clone());
+        let group = group(seat);
+        for index in from..=applied {
+            let Some((position, bytes)) = disk.entry(index) else { continue };
+            let digest = hash(&bytes);
+            let mut inner = self.inner();
+            let other = *inner.entries.entry((group.clone(), position)).or_insert(digest);
+            let first = *inner.applied.entry((group.clone(), index)).or_insert(position);
+            drop(inner);
+            if other != digest {
+                self.violated("one log id, one payload", format!("{seat} has another payload at {position:?}"));
+            }
+            if first != position {
+                let why = format!("{seat} applied {position:?} at index {index}; {first:?} was applied there");
+                self.violated("one index, one applied entry", why);
+            }
+        }
+        self.inner().checked.insert(seat.clone(), applied + 1);
+    }
+
+    /// A new process: listen to its facts.
+    fn follow(self: &Arc<Self>, seat: &Seat, running: &Arc<Running>) {
+        if !self.inner().watched.insert(seat.clone()) {
+            return;
+        }
+        // The disk may be another one than before: look at its log from the start.
+        self.inner().checked.insert(seat.clone(), 0);
+        let (monitor, seat, running) = (self.clone(), seat.clone(), running.clone());
+        tokio::spawn(async move {
+            let mut facts = running.core.replica.facts();
+            let gone = running.gone.clone();
+            drop(running);
+            loop {
+                tokio::select! {
+                    biased;
+                    () = gone.cancelled() => break,
+                    heard = facts.recv() => match heard {
+                        Ok(batch) => monitor.hear(&seat, &batch),
+                        Err(RecvError::Lagged(_)) => {}
+                        Err(RecvError::Closed) => break,
+                    },
+                }
+            }
+            monitor.inner().watched.remove(&seat);
+        });
+    }
+
+    fn hear(&self, seat: &Seat, batch: &FactBatch) {
+        let group = group(seat);
+        for fact in &batch.facts {
+            match fact {
+                Fact::LevelChanged { tenant, key, .. } if self.is_honest(&group) => {
+                    self.look_at_event(seat, &group, &(tenant.clone(), key.clone()));
+                }
+                Fact::Convicted { cloud: of, evidence } if self.is_honest(&group) => {
+                    self.look_at_conviction(seat, &group, of.as_str(), evidence);
+                }
+                _ => {}
+            }
+        }
+    }
+
+    fn look_at_event(&self, seat: &Seat, group: &Group, event: &Event) {
+        let Some(running) = self.cluster.running(seat) else { return };
+        let read = running.core.replica.read(|view| view.state.event(view.records, &event.0, &event.1));
+        let Ok(Some(found)) = read else { return };
+        let (level, settled) = (found.record.level, found.record.settled);
+        let mut inner = self.inner();
+        let before = inner.standings.get(&(group.clone(), event.clone())).cloned();
+        let mut wrong = Vec::new();
+        if let Some((was, content)) = &before
+            && *was >= Level::Final
+        {
+            // A replica that lags shows what the others showed before: only its own fall would count,
+            // and the highest standing is kept. QUARANTINED after FINAL can come from no lag.
+            if level == Level::Quarantined {
+                wrong.push((
+                    "FINAL never reverses",
+                    format!("{event:?} was {was:?} at {group} and is {level:?} at {seat}"),
+                ));
+            }
+            if level >= Level::Final && *content != settled && !found.record.marks.conflict {
+                wrong.push(("FINAL never reverses", format!("{event:?} changed its content at {seat}")));
+            }
+        }
+        if before.is_none_or(|(was, _)| was <= level) {
+            inner.standings.insert((group.clone(), event.clone()), (level, settled));
+        }
+        let reached = [Level::Final, Level::Sealed].into_iter().filter(|reached| level >= *reached);
+        for (reached, content) in reached.filter_map(|reached| Some((reached, settled?))) {
+            let contents = inner.settled.entry((event.clone(), reached)).or_default();
+            contents.entry(content).or_insert_with(|| group.clone());
+            if contents.len() > 1 {
+                let who: Vec<&Group> = contents.values().collect();
+                let why = format!("{event:?} has {} contents, at {who:?}", contents.len());
+                if reached == Level::Sealed {
+                    wrong.push(("SEALED never conflicts", why));
+                } else if self.liars.is_empty() {
+                    wrong.push(("FINAL conflicts only under a liar", why));
+                } else {
+                    inner.conflicts.insert(event.clone());
+                }
+            }
+        }
+        drop(inner);
+        wrong.into_iter().for_each(|(invariant, why)| self.violated(invariant, why));
+    }
+
+    fn look_at_conviction(&self, seat: &Seat, group: &Group, of: &str, evidence: &Hash) {
+        if !self.liars.contains(of) {
+            self.violated("no honest cloud is convicted", format!("{seat} convicted {of} by evidence {evidence}"));
+        }
+        if !self.inner().convicted.insert((group.clone(), *evidence)) {
+            return;
+        }
+        let Some(running) = self.cluster.running(seat) else { return };
+        let valid = running.core.replica.read(|view| {
+            let held = view.state.evidence(view.records)?;
+            let openings = view.state.openings();
+            let proof = held.iter().find(|proof| proof.id() == *evidence);
+            Ok(proof.is_some_and(|proof| proof.verify(view.state.genesis(), &openings).is_ok()))
+        });
+        let (by, cloud, evidence) = (group.clone(), of.to_owned(), evidence.to_string());
+        self.recorder.write(What::Convicted { by, cloud, evidence, valid: valid.unwrap_or(false) });
+    }
+
+    /// At the end, replicas of a cloud that applied the same must be the same.
+    pub fn compare_replicas(&self, clouds: &[String]) {
+        for cloud in clouds {
+            let mut states: BTreeMap<u64, (Seat, u64)> = BTreeMap::new();
+            for seat in self.cluster.seats_of(cloud) {
+                let Some(running) = self.cluster.running(&seat) else { continue };
+                let read = running.core.replica.read(|view| {
+                    let mut rows = view.records.scan(&[0], &[0xff], usize::MAX)?;
+                    rows.retain(|(key, _)| key.first() != Some(&b'h'));
+                    rows.extend(view.state.hot_rows());
+                    Ok((view.applied, hash(&tercet_core::codec::encode(&rows))))
+                });
+                let Ok((applied, digest)) = read else { continue };
+                let (other, known) = states.entry(applied).or_insert_with(|| (seat.clone(), digest)).clone();
+                if known != digest {
+                    self.violated("replicas agree", format!("{other} and {seat} differ at log index {applied}"));
+                }
+            }
+        }
+    }
+}
+
+fn hash(bytes: &[u8]) -> u64 {
+    use std::hash::{DefaultHasher, Hasher};
+    let mut hasher = DefaultHasher::new();
+    hasher.write(bytes);
+    hasher.finish()
+}

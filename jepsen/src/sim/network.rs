@@ -1,0 +1,416 @@
+//! The network between simulated nodes. A connection behaves as TLS over TCP does: frames arrive in
+//! order or the connection breaks. So loss shows as delay, a cut as silence until the connection is
+//! given up, and reordering happens between connections. Every direction of every link has its own
+//! condition. A **seat** is a place where a process runs; a cloud's twin sits elsewhere under the
+//! same node ids, and `route` says who reaches which of the two.
+
+use super::trace::Trace;
+use crate::random::Random;
+use bytes::Bytes;
+use futures::FutureExt;
+use futures::future::BoxFuture;
+use std::collections::BTreeMap;
+use std::io;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
+use std::time::Duration;
+use tercet_core::ids::NodeId;
+use tercetd::env::{Connection, FrameSink, FrameSource, MAX_FRAME_BYTES, PeerNetwork};
+use tokio::sync::{mpsc, watch};
+use tokio::time::Instant;
+use tokio_util::sync::CancellationToken;
+
+/// Frames in flight in one direction of a connection before the sender waits.
+const WIRE_FRAMES: usize = 64;
+/// Connections that wait to be accepted by a node.
+const ACCEPT_QUEUE: usize = 64;
+/// After so long in silence a connection is given up, as `TCP_USER_TIMEOUT` and keepalive do.
+const USER_TIMEOUT: Duration = Duration::from_secs(5);
+/// A lost packet is sent again after about so long.
+const RETRANSMIT: Duration = Duration::from_millis(200);
+
+pub type Seat = String;
+
+/// One direction of a link.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Condition {
+    pub delay: Duration,
+    pub jitter: Duration,
+    /// Of 1000 frames.
+    pub lost: usize,
+}
+
+/// Sees what a seat sends and may send something else: nothing, the same later, more.
+pub trait Tamper: Send {
+    fn sends(&mut self, from: &Seat, to: &NodeId, frame: Bytes) -> Vec<Bytes>;
+}
+
+#[derive(Clone)]
+pub struct Network {
+    hub: Arc<Mutex<Hub>>,
+    /// Counts changes of conditions, so that held frames look again.
+    changed: watch::Sender<u64>,
+}
+
+struct Hub {
+    seats: BTreeMap<Seat, (NodeId, mpsc::Sender<Connection>)>,
+    routes: BTreeMap<(Seat, NodeId), Seat>,
+    conditions: BTreeMap<(Seat, Seat), Condition>,
+    /// How many faults cut each direction now.
+    cuts: BTreeMap<(Seat, Seat), u32>,
+    tampers: BTreeMap<Seat, Arc<Mutex<dyn Tamper>>>,
+    wires: Vec<Wire>,
+    random: Random,
+    trace: Trace,
+    /// Frames that arrived, frames that were held by a cut, and connections that broke.
+    pub delivered: u64,
+    pub held: u64,
+}
+
+struct Wire {
+    ends: (Seat, Seat),
+    broken: Weak<CancellationToken>,
+}
+
+impl Network {
+    pub fn new(seed: u64, trace: Trace) -> Self {
+        let hub = Hub {
+            seats: BTreeMap::new(),
+            routes: BTreeMap::new(),
+            conditions: BTreeMap::new(),
+            cuts: BTreeMap::new(),
+            tampers: BTreeMap::new(),
+            wires: Vec::new(),
+            random: Random::new(seed, 10),
+            trace,
+            delivered: 0,
+            held: 0,
+        };
+        Self { hub: Arc::new(Mutex::new(hub)), changed: watch::Sender::new(0) }
+    }
+
+    fn hub(&self) -> MutexGuard<'_, Hub> {
+        self.hub.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Frames delivered, and frames that a cut held up.
+    pub fn counts(&self) -> (u64, u64) {
+        let hub = self.hub();
+        (hub.delivered, hub.held)
+    }
+
+    /// A process starts at a seat under a node's id.
+    pub fn start(&self, seat: &Seat, node: &NodeId) -> Arc<dyn PeerNetwork> {
+        self.crash(seat);
+        let (accepts, queue) = mpsc::channel(ACCEPT_QUEUE);
+        self.hub().seats.insert(seat.clone(), (node.clone(), accepts));
+        let gone = CancellationToken::new();
+        Arc::new(SeatPort { seat: seat.clone(), network: self.clone(), queue: tokio::sync::Mutex::new(queue), gone })
+    }
+
+    /// The process at a seat is gone: the kernel closes its connections.
+    pub fn crash(&self, seat: &Seat) {
+        let mut hub = self.hub();
+        hub.seats.remove(seat);
+        hub.break_wires(|ends| ends.0 == *seat || ends.1 == *seat);
+    }
+
+    /// The machine is gone: its peers hear nothing until they give up.
+    pub fn vanish(&self, seat: &Seat) {
+        self.hub().seats.remove(seat);
+        let (network, seat) = (self.clone(), seat.clone());
+        tokio::spawn(async move {
+            tokio::time::sleep(USER_TIMEOUT).await;
+            let restarted = network.hub().seats.contains_key(&seat);
+            if !restarted {
+                network.hub().break_wires(|ends| ends.0 == seat || ends.1 == seat);
+            }
+        });
+    }
+
+    /// Whoever dials `node` from this seat reaches that seat.
+    pub fn route(&self, from: &Seat, node: &NodeId, to: &Seat) {
+        self.hub().routes.insert((from.clone(), node.clone()), to.clone());
+    }
+
+    pub fn tamper(&self, seat: &Seat, tamper: Arc<Mutex<dyn Tamper>>) {
+        self.hub().tampers.insert(seat.clone(), tamper);
+    }
+
+    pub fn condition(&self, from: &Seat, to: &Seat) -> Condition {
+        self.hub().condition(from, to)
+    }
+
+    /// Changes one direction of a link; `None` makes it as usual.
+    pub fn set(&self, from: &Seat, to: &Seat, condition: Option<Condition>) {
+        let way = (from.clone(), to.clone());
+        match condition {
+            Some(condition) => self.hub().conditions.insert(way, condition),
+            None => self.hub().conditions.remove(&way),
+        };
+    }
+
+    /// From now on nothing arrives in this direction. Several faults may cut it at once; it is open
+    /// again when each has healed it. A cut that lasts breaks the connections over it.
+    pub fn cut(&self, from: &Seat, to: &Seat) {
+        let cuts = {
+            let mut hub = self.hub();
+            let cuts = hub.cuts.entry((from.clone(), to.clone())).or_default();
+            *cuts += 1;
+            *cuts
+        };
+        self.changed.send_modify(|changes| *changes += 1);
+        if cuts == 1 {
+            let (network, from, to) = (self.clone(), from.clone(), to.clone());
+            tokio::spawn(async move { network.give_up(&from, &to).await });
+        }
+    }
+
+    pub fn heal(&self, from: &Seat, to: &Seat) {
+        let way = (from.clone(), to.clone());
+        {
+            let mut hub = self.hub();
+            match hub.cuts.get_mut(&way) {
+                Some(cuts) if *cuts > 1 => *cuts -= 1,
+                _ => drop(hub.cuts.remove(&way)),
+            }
+        }
+        self.changed.send_modify(|changes| *changes += 1);
+    }
+
+    fn is_cut(&self, from: &Seat, to: &Seat) -> bool {
+        self.hub().cuts.contains_key(&(from.clone(), to.clone()))
+    }
+
+    /// Breaks what goes over a direction that stays cut for too long.
+    async fn give_up(&self, from: &Seat, to: &Seat) {
+        let mut changes = self.changed.subscribe();
+        let healed = async {
+            while self.is_cut(from, to) {
+                if changes.changed().await.is_err() {
+                    return;
+                }
+            }
+        };
+        if tokio::time::timeout(USER_TIMEOUT, healed).await.is_err() {
+            self.reset(from, to);
+        }
+    }
+
+    /// Breaks the connections between two seats, and tells how many; they may dial again.
+    pub fn reset(&self, one: &Seat, other: &Seat) -> usize {
+        self.hub().break_wires(|ends| (&ends.0, &ends.1) == (one, other) || (&ends.0, &ends.1) == (other, one))
+    }
+
+    fn open(
+        &self,
+        from: &Seat,
+        me: &NodeId,
+        node: &NodeId,
+    ) -> io::Result<(Connection, Connection, mpsc::Sender<Connection>)> {
+        let mut hub = self.hub();
+        let to = hub.routes.get(&(from.clone(), node.clone())).cloned().unwrap_or_else(|| node.to_string());
+        let refused = || io::Error::new(io::ErrorKind::ConnectionRefused, format!("{node} does not run"));
+        let accepts = hub.seats.get(&to).map(|(_, accepts)| accepts.clone()).ok_or_else(refused)?;
+        let broken = Arc::new(CancellationToken::new());
+        hub.wires.retain(|wire| wire.broken.strong_count() > 0);
+        hub.wires.push(Wire { ends: (from.clone(), to.clone()), broken: Arc::downgrade(&broken) });
+        drop(hub);
+        let (there_tx, there_rx) = mpsc::channel(WIRE_FRAMES);
+        let (back_tx, back_rx) = mpsc::channel(WIRE_FRAMES);
+        let end = |peer: &NodeId, near: &Seat, far: &Seat, tx, rx| Connection {
+            peer: peer.clone(),
+            sink: Box::new(Sink {
+                network: self.clone(),
+                way: (near.clone(), far.clone()),
+                peer: peer.clone(),
+                last_due: Instant::now(),
+                tx,
+                broken: broken.clone(),
+            }),
+            source: Box::new(Source {
+                network: self.clone(),
+                way: (far.clone(), near.clone()),
+                rx,
+                head: None,
+                broken: broken.clone(),
+            }),
+        };
+        Ok((end(node, from, &to, there_tx, back_rx), end(me, &to, from, back_tx, there_rx), accepts))
+    }
+}
+
+impl Hub {
+    fn condition(&self, from: &Seat, to: &Seat) -> Condition {
+        self.conditions.get(&(from.clone(), to.clone())).copied().unwrap_or_else(|| usual(from, to))
+    }
+
+    fn break_wires(&mut self, which: impl Fn(&(Seat, Seat)) -> bool) -> usize {
+        let before = self.wires.len();
+        self.wires.retain(|wire| {
+            let hit = which(&wire.ends);
+            if let (true, Some(broken)) = (hit, wire.broken.upgrade()) {
+                broken.cancel();
+            }
+            !hit
+        });
+        before - self.wires.len()
+    }
+}
+
+/// Within a cloud a fraction of a millisecond, between clouds about 15 ms.
+fn usual(from: &Seat, to: &Seat) -> Condition {
+    let cloud = |seat: &Seat| seat.split('-').next().map(ToOwned::to_owned);
+    let (delay, jitter) = if cloud(from) == cloud(to) { (300, 400) } else { (12_000, 6_000) };
+    Condition { delay: Duration::from_micros(delay), jitter: Duration::from_micros(jitter), lost: 0 }
+}
+
+struct SeatPort {
+    seat: Seat,
+    network: Network,
+    queue: tokio::sync::Mutex<mpsc::Receiver<Connection>>,
+    gone: CancellationToken,
+}
+
+impl PeerNetwork for SeatPort {
+    fn dial(&self, node: NodeId) -> BoxFuture<'static, io::Result<Connection>> {
+        let (seat, network) = (self.seat.clone(), self.network.clone());
+        async move {
+            let me = network.hub().seats.get(&seat).map(|(me, _)| me.clone());
+            let me = me.ok_or_else(|| io::Error::new(io::ErrorKind::NotConnected, "this process is gone"))?;
+            let (near, far, accepts) = network.open(&seat, &me, &node)?;
+            let to = {
+                let hub = network.hub();
+                hub.routes.get(&(seat.clone(), node.clone())).cloned().unwrap_or_else(|| node.to_string())
+            };
+            // The handshake needs both directions. Whoever dials sets the limit of its patience.
+            let mut changes = network.changed.subscribe();
+            if network.is_cut(&seat, &to) || network.is_cut(&to, &seat) {
+                network.hub().held += 1;
+            }
+            while network.is_cut(&seat, &to) || network.is_cut(&to, &seat) {
+                changes.changed().await.map_err(|_| io::ErrorKind::NotConnected)?;
+            }
+            let (there, back) = (network.condition(&seat, &to), network.condition(&to, &seat));
+            tokio::time::sleep(there.delay + back.delay).await;
+            let refused = || io::Error::new(io::ErrorKind::ConnectionRefused, format!("{node} accepts no connection"));
+            accepts.try_send(far).map_err(|_| refused())?;
+            Ok(near)
+        }
+        .boxed()
+    }
+
+    fn accept(&self) -> BoxFuture<'_, io::Result<Connection>> {
+        async move {
+            match self.queue.lock().await.recv().await {
+                Some(connection) => Ok(connection),
+                None => {
+                    // The process was killed; whatever still runs of it waits here for its end.
+                    self.gone.cancelled().await;
+                    Err(io::ErrorKind::NotConnected.into())
+                }
+            }
+        }
+        .boxed()
+    }
+}
+
+struct Sink {
+    network: Network,
+    way: (Seat, Seat),
+    peer: NodeId,
+    last_due: Instant,
+    tx: mpsc::Sender<(Instant, Bytes)>,
+    broken: Arc<CancellationToken>,
+}
+
+impl Sink {
+    /// What really goes out, and when it arrives: never before what was sent earlier.
+    fn schedule(&mut self, frame: Bytes) -> Vec<(Instant, Bytes)> {
+        let tamper = self.network.hub().tampers.get(&self.way.0).cloned();
+        let frames = match tamper {
+            Some(tamper) => tamper.lock().unwrap_or_else(PoisonError::into_inner).sends(&self.way.0, &self.peer, frame),
+            None => vec![frame],
+        };
+        let mut hub = self.network.hub();
+        let condition = hub.condition(&self.way.0, &self.way.1);
+        frames
+            .into_iter()
+            .map(|frame| {
+                let jitter = Duration::from_micros(hub.random.below(condition.jitter.as_micros() as usize + 1) as u64);
+                let mut delay = condition.delay + jitter;
+                while hub.random.below(1000) < condition.lost {
+                    delay += RETRANSMIT;
+                }
+                self.last_due = self.last_due.max(Instant::now() + delay);
+                (self.last_due, frame)
+            })
+            .collect()
+    }
+}
+
+impl FrameSink for Sink {
+    fn send(&mut self, frame: Bytes) -> BoxFuture<'_, io::Result<()>> {
+        async move {
+            if frame.len() > MAX_FRAME_BYTES {
+                return Err(io::Error::new(io::ErrorKind::InvalidInput, "the frame is too large"));
+            }
+            for due in self.schedule(frame) {
+                tokio::select! {
+                    biased;
+                    () = self.broken.cancelled() => return Err(io::ErrorKind::ConnectionReset.into()),
+                    sent = self.tx.send(due) => sent.map_err(|_| io::ErrorKind::BrokenPipe)?,
+                }
+            }
+            Ok(())
+        }
+        .boxed()
+    }
+}
+
+struct Source {
+    network: Network,
+    way: (Seat, Seat),
+    rx: mpsc::Receiver<(Instant, Bytes)>,
+    /// Taken from the queue, still travelling: kept here so that a cancelled `recv` loses nothing.
+    head: Option<(Instant, Bytes)>,
+    broken: Arc<CancellationToken>,
+}
+
+impl Source {
+    async fn next(&mut self) -> Option<Bytes> {
+        if self.head.is_none() {
+            self.head = self.rx.recv().await;
+        }
+        let due = self.head.as_ref()?.0;
+        if due > Instant::now() {
+            tokio::time::sleep_until(due).await;
+        }
+        let mut changes = self.network.changed.subscribe();
+        let mut held = false;
+        while self.network.is_cut(&self.way.0, &self.way.1) {
+            if !std::mem::replace(&mut held, true) {
+                self.network.hub().held += 1;
+            }
+            changes.changed().await.ok()?;
+        }
+        let (_, frame) = self.head.take()?;
+        let mut hub = self.network.hub();
+        hub.delivered += 1;
+        hub.trace.frame(&self.way.0, &self.way.1, &frame);
+        Some(frame)
+    }
+}
+
+impl FrameSource for Source {
+    fn recv(&mut self) -> BoxFuture<'_, io::Result<Option<Bytes>>> {
+        async move {
+            let broken = self.broken.clone();
+            tokio::select! {
+                biased;
+                frame = self.next() => Ok(frame),
+                () = broken.cancelled() => Err(io::ErrorKind::ConnectionReset.into()),
+            }
+        }
+        .boxed()
+    }
+}
