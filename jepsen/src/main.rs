@@ -16,10 +16,13 @@ struct Cli {
 enum Command {
     /// Check a history that was written before
     Check(commands::check::Args),
+    /// Draw the report of a history that was written before
+    Report(commands::report::Args),
 }
 
 fn main() -> Result<()> {
     match Cli::parse().command {
         Command::Check(args) => commands::check::run(&args),
+        Command::Report(args) => commands::report::run(&args),
     }
 }
