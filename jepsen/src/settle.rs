@@ -1,7 +1,7 @@
 //! The end of every run, in every layer: after the last fault is over, wait until everything that
 //! can settle has settled, and write down what each cloud says then. Liars are not asked.
 
-use crate::history::{Recorder, What};
+use crate::history::{Recorder, Seen, What};
 use crate::port::{Event, Head, Port};
 use crate::workload::World;
 use std::collections::{BTreeMap, BTreeSet};
@@ -24,7 +24,7 @@ pub trait Judge {
 
 /// One cloud's list of both tenants' events, and its heads.
 struct Told {
-    events: BTreeMap<String, crate::history::Seen>,
+    events: BTreeMap<String, Seen>,
     heads: Vec<Head>,
 }
 
@@ -83,11 +83,11 @@ fn unsettled(world: &World, told: &BTreeMap<String, Told>) -> Option<String> {
             return Some(format!("{cloud} does not list {id}"));
         }
         let seen: Vec<_> = all.iter().filter_map(|(cloud, seen)| Some((cloud, (*seen)?))).collect();
-        if let Some(pair) = seen.windows(2).find(|pair| pair[0].1 != pair[1].1) {
+        if let Some(pair) = seen.windows(2).find(|pair| !agree(pair[0].1, pair[1].1)) {
             return Some(format!("{id} is {:?} at {} and {:?} at {}", pair[0].1, pair[0].0, pair[1].1, pair[1].0));
         }
         let plain = acknowledged.get(id).is_some_and(|event| event.confirm == Confirm::Auto && !is_contested(event));
-        let reached = |seen: &crate::history::Seen| if nobody_lies { seen.is_sealed() } else { seen.is_final() };
+        let reached = |seen: &Seen| if nobody_lies { seen.is_sealed() } else { seen.is_final() };
         if let Some((cloud, seen)) = seen.iter().find(|(_, seen)| plain && !reached(seen)) {
             return Some(format!("{id} is {} at {cloud}", seen.level));
         }
@@ -95,6 +95,12 @@ fn unsettled(world: &World, told: &BTreeMap<String, Told>) -> Option<String> {
     let heads: Vec<_> = told.iter().map(|(cloud, told)| (cloud, &told.heads)).collect();
     let differ = heads.windows(2).find(|pair| pair[0].1 != pair[1].1)?;
     Some(format!("the heads differ: {} has {:?}, {} has {:?}", differ[0].0, differ[0].1, differ[1].0, differ[1].1))
+}
+
+/// Before a content is settled each cloud shows the one that it saw first.
+fn agree(one: &Seen, other: &Seen) -> bool {
+    let level = |seen: &Seen| (seen.level.clone(), seen.review, seen.conflict);
+    level(one) == level(other) && (!one.is_final() || one.content == other.content)
 }
 
 /// Whether several clients use this id, with contents of their own.

@@ -26,7 +26,7 @@ pub fn run(args: &Args) -> Result<()> {
     let trace =
         args.trace.then(|| Box::new(std::io::BufWriter::new(std::io::stdout())) as Box<dyn std::io::Write + Send>);
     let report = run::run(Options { seed: args.seed, sim_time: args.sim_time, trace, frames: args.messages });
-    let broken = checker::check(&report.history);
+    let broken = super::sim::failures(&checker::check(&report.history));
     eprintln!(
         "seed {}: digest {:016x}, {:.0} s simulated in {:.1} s, {} frames, {} records",
         report.seed,

@@ -4,12 +4,15 @@ use super::Output;
 use super::duration::{self, parse_seeds};
 use anyhow::{Result, bail};
 use indicatif::{ProgressBar, ProgressStyle};
+use jepsen::report::{self, Meta};
 use jepsen::sim::run::{self, Options, Report};
 use jepsen::{checker, history};
 use serde_json::json;
 use std::collections::{BTreeMap, BTreeSet};
+use std::fs::File;
+use std::io::BufWriter;
 use std::ops::Range;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::Mutex;
 use std::time::{Duration, Instant};
 
@@ -72,7 +75,7 @@ pub fn run(args: &Args) -> Result<()> {
                     let Some(seed) = next.lock().expect("no panic while it is held").next() else { return };
                     let done = judge(seed, args);
                     if !done.broken.is_empty() {
-                        bar.println(failure(&done, args));
+                        bar.suspend(|| eprintln!("{}", failure(&done, args)));
                         if args.fail_fast {
                             next.lock().expect("no panic while it is held").start = args.seeds.end;
                         }
@@ -88,7 +91,7 @@ pub fn run(args: &Args) -> Result<()> {
     bar.finish_and_clear();
     let mut all = judged.into_inner().expect("no panic while it was held");
     all.sort_by_key(|judged| judged.seed);
-    report(&all, begun.elapsed(), args)
+    summarise(&all, begun.elapsed(), args)
 }
 
 fn options(seed: u64, args: &Args) -> Options {
@@ -97,8 +100,8 @@ fn options(seed: u64, args: &Args) -> Options {
 
 fn judge(seed: u64, args: &Args) -> Judged {
     let report = run::run(options(seed, args));
-    let mut broken: Vec<(String, String)> =
-        checker::check(&report.history).into_iter().map(|(name, why)| (name.to_owned(), why)).collect();
+    let judged = checker::check(&report.history);
+    let mut broken = failures(&judged);
     if args.twice {
         let again = run::run(options(seed, args));
         if again.digest != report.digest {
@@ -107,7 +110,7 @@ fn judge(seed: u64, args: &Args) -> Judged {
         }
     }
     if !broken.is_empty()
-        && let Err(error) = keep(&report, &args.out)
+        && let Err(error) = keep(&report, &judged, args)
     {
         broken.push(("the history is kept".into(), error.to_string()));
     }
@@ -144,10 +147,25 @@ impl Judged {
     }
 }
 
-fn keep(report: &Report, out: &Path) -> Result<()> {
-    let folder = out.join(format!("sim-{}", report.seed));
+/// The invariants that do not hold, with the reason.
+pub fn failures(judged: &[checker::Judged]) -> Vec<(String, String)> {
+    let failure = |judged: &checker::Judged| {
+        let why = judged.verdict.why()?;
+        Some((judged.invariant.to_owned(), format!("{}: {why}", judged.verdict.name())))
+    };
+    judged.iter().filter_map(failure).collect()
+}
+
+/// The history of a run in every form, and its report.
+fn keep(report: &Report, judged: &[checker::Judged], args: &Args) -> Result<()> {
+    let folder = args.out.join(format!("sim-{}", report.seed));
     std::fs::create_dir_all(&folder)?;
     history::save(&report.history, &folder.join("history.jsonl"))?;
+    history::to_edn(&report.history, &mut BufWriter::new(File::create(folder.join("history.edn"))?))?;
+    let seconds = format!("{}s", args.sim_time.as_secs());
+    let words = ["cargo", "run", "--release", "-p", "jepsen", "--", "replay", "--trace", "--sim-time"];
+    let command = words.into_iter().map(str::to_owned).chain([seconds, "--seed".into(), report.seed.to_string()]);
+    report::write(&folder, &report.history, judged, &Meta::here(command.collect()))?;
     Ok(())
 }
 
@@ -164,7 +182,7 @@ fn speed(all: &[Judged], real: Duration) -> String {
     format!("{:.0} x real time", simulated.as_secs_f64() / real.as_secs_f64())
 }
 
-fn report(all: &[Judged], real: Duration, args: &Args) -> Result<()> {
+fn summarise(all: &[Judged], real: Duration, args: &Args) -> Result<()> {
     let simulated: Duration = all.iter().map(|judged| judged.simulated).sum();
     let one: Duration = all.iter().map(|judged| judged.real).sum();
     let failed: Vec<&Judged> = all.iter().filter(|judged| !judged.broken.is_empty()).collect();

@@ -10,6 +10,7 @@ use std::time::Duration;
 use tercet_core::events::Level;
 use tercet_core::fact::Fact;
 use tercet_core::ids::{EventKey, Hash, TenantId};
+use tercet_core::records::Row;
 use tercetd::raft::FactBatch;
 use tercetd::storage::wal::Position;
 use tokio::sync::broadcast::error::RecvError;
@@ -267,23 +268,37 @@ impl Monitor {
     /// At the end, replicas of a cloud that applied the same must be the same.
     pub fn compare_replicas(&self, clouds: &[String]) {
         for cloud in clouds {
-            let mut states: BTreeMap<u64, (Seat, u64)> = BTreeMap::new();
+            let mut states: BTreeMap<u64, (Seat, Vec<Row>)> = BTreeMap::new();
             for seat in self.cluster.seats_of(cloud) {
                 let Some(running) = self.cluster.running(&seat) else { continue };
                 let read = running.core.replica.read(|view| {
                     let mut rows = view.records.scan(&[0], &[0xff], usize::MAX)?;
                     rows.retain(|(key, _)| key.first() != Some(&b'h'));
                     rows.extend(view.state.hot_rows());
-                    Ok((view.applied, hash(&tercet_core::codec::encode(&rows))))
+                    Ok((view.applied, rows))
                 });
-                let Ok((applied, digest)) = read else { continue };
-                let (other, known) = states.entry(applied).or_insert_with(|| (seat.clone(), digest)).clone();
-                if known != digest {
-                    self.violated("replicas agree", format!("{other} and {seat} differ at log index {applied}"));
+                let Ok((applied, rows)) = read else { continue };
+                let (other, known) = states.entry(applied).or_insert_with(|| (seat.clone(), rows.clone()));
+                if *known != rows {
+                    let difference = difference(known, &rows);
+                    let why = format!("{other} and {seat} differ at log index {applied}: {difference}");
+                    self.violated("replicas agree", why);
                 }
             }
         }
     }
+}
+
+/// The first rows that differ, with the letter of their table.
+fn difference(one: &[Row], other: &[Row]) -> String {
+    let only = |some: &[Row], others: &[Row]| {
+        let others: BTreeSet<&Row> = others.iter().collect();
+        let row = some.iter().find(|row| !others.contains(row));
+        row.map_or("nothing".to_owned(), |(key, value)| {
+            format!("{}{} = {} bytes", key[0] as char, hex::encode(&key[1..]), value.len())
+        })
+    };
+    format!("{} and {} rows; only there {}, only here {}", one.len(), other.len(), only(one, other), only(other, one))
 }
 
 fn hash(bytes: &[u8]) -> u64 {

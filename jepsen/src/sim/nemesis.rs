@@ -44,6 +44,7 @@ struct Harm {
     cuts: Vec<(Seat, Seat)>,
     slowed: Vec<(Seat, Seat)>,
     held: u64,
+    proven: bool,
 }
 
 impl Nemesis {
@@ -133,10 +134,11 @@ impl Nemesis {
         let name = fault.name().to_owned();
         self.cluster.trace.note(|| format!("fault {number} {name} on {on:?} {detail}"));
         self.recorder.write(What::FaultBegan { number, fault: name, on: on.to_vec(), detail });
-        Harm { number, cuts: Vec::new(), slowed: Vec::new(), held: self.cluster.network.counts().1 }
+        Harm { number, cuts: Vec::new(), slowed: Vec::new(), held: self.cluster.network.counts().1, proven: false }
     }
 
-    fn prove(&self, harm: &Harm, how: impl Into<String>) {
+    fn prove(&self, harm: &mut Harm, how: impl Into<String>) {
+        harm.proven = true;
         self.recorder.write(What::FaultProven { number: harm.number, how: how.into() });
     }
 
@@ -149,6 +151,9 @@ impl Nemesis {
         }
         self.cluster.trace.note(|| format!("fault {} ends", harm.number));
         self.recorder.write(What::FaultEnded { number: harm.number });
+        if !harm.proven {
+            self.recorder.write(What::FaultMissed { number: harm.number, why: "nothing met it".into() });
+        }
     }
 
     // ---- targets ----
@@ -172,11 +177,11 @@ impl Nemesis {
         if alive.is_empty() {
             return;
         }
-        let harm = self.begin(fault, &alive, String::new());
+        let mut harm = self.begin(fault, &alive, String::new());
         for seat in &alive {
             if power { self.cluster.cut_power(seat) } else { self.cluster.kill(seat) }
         }
-        self.prove(&harm, format!("{} processes are gone", alive.len()));
+        self.prove(&mut harm, format!("{} processes are gone", alive.len()));
         tokio::time::sleep(storm).await;
         for seat in &alive {
             self.restart(seat).await;
@@ -192,7 +197,7 @@ impl Nemesis {
             return;
         }
         let disk = self.cluster.with(&seat, |place| place.disk.clone());
-        let harm = self.begin(fault, std::slice::from_ref(&seat), String::new());
+        let mut harm = self.begin(fault, std::slice::from_ref(&seat), String::new());
         let (before, written) = (disk.losses().0, disk.syncs());
         disk.set_trouble(match fault {
             Fault::SyncFails => Trouble { sync_fails: true, ..Trouble::default() },
@@ -206,7 +211,7 @@ impl Nemesis {
         disk.set_trouble(Trouble::default());
         let (failed, synced) = (disk.losses().0 - before, disk.syncs() - written);
         if failed > 0 || (fault == Fault::SlowDisk && synced > 0) {
-            self.prove(&harm, format!("{failed} writes failed, {synced} syncs were made"));
+            self.prove(&mut harm, format!("{failed} writes failed, {synced} syncs were made"));
         }
         self.restart(&seat).await;
         self.end(harm);
@@ -221,7 +226,7 @@ impl Nemesis {
         }
         if self.until(|| self.is_whole(&seats)).await {
             let seat = random.choose(&seats).clone();
-            let harm = self.begin(fault, std::slice::from_ref(&seat), String::new());
+            let mut harm = self.begin(fault, std::slice::from_ref(&seat), String::new());
             self.cluster.kill(&seat);
             let disk = self.cluster.with(&seat, |place| place.disk.clone());
             if fault == Fault::WipedNode {
@@ -229,7 +234,7 @@ impl Nemesis {
             } else {
                 disk.lose_state()
             }
-            self.prove(&harm, "its data is gone");
+            self.prove(&mut harm, "its data is gone");
             tokio::time::sleep(storm / 4).await;
             self.restart(&seat).await;
             self.end(harm);
@@ -281,7 +286,7 @@ impl Nemesis {
         }
         self.set_reachable(&seats, false);
         if self.until(|| self.is_mirrored(cloud)).await && self.take("an epoch ended") {
-            let harm = self.begin(fault, &seats, String::new());
+            let mut harm = self.begin(fault, &seats, String::new());
             seats.iter().for_each(|seat| self.cluster.kill(seat));
             self.monitor.forget(cloud);
             if fault == Fault::RestoredCloud {
@@ -295,14 +300,19 @@ impl Nemesis {
                 self.monitor.forget(cloud);
             }
             seats.iter().for_each(|seat| self.cluster.with(seat, |place| place.disk.wipe()));
-            self.prove(&harm, "every disk of the cloud was replaced");
+            self.prove(&mut harm, "every disk of the cloud was replaced");
             self.cluster.renew(cloud);
             tokio::time::sleep(storm / 4).await;
             for seat in &seats {
                 self.restart(seat).await;
             }
+            self.set_reachable(&seats, true);
             let begun = Instant::now();
-            while self.port.put_tenants(cloud).await.is_err() && begun.elapsed() < PATIENCE * 6 {
+            while let Err(why) = self.port.put_tenants(cloud).await {
+                self.cluster.trace.note(|| format!("tenants at {cloud}: {why}"));
+                if begun.elapsed() > PATIENCE * 6 {
+                    break;
+                }
                 tokio::time::sleep(LOOK).await;
             }
             self.end(harm);
@@ -331,9 +341,9 @@ impl Nemesis {
     fn step_clock(&self, random: &mut Random) {
         let seat = self.any(random);
         let by_ms = random.below(1_200_000) as i64 - 600_000;
-        let harm = self.begin(Fault::ClockStep, std::slice::from_ref(&seat), format!("by {by_ms} ms"));
+        let mut harm = self.begin(Fault::ClockStep, std::slice::from_ref(&seat), format!("by {by_ms} ms"));
         self.cluster.with(&seat, |place| place.wall.step(by_ms));
-        self.prove(&harm, "its wall clock is wrong from now on");
+        self.prove(&mut harm, "its wall clock is wrong from now on");
         self.end(harm);
     }
 
@@ -350,9 +360,9 @@ impl Nemesis {
 
     async fn cut_clients(&self, storm: Duration, random: &mut Random) {
         let seats = self.cluster.seats_of(any_cloud(random));
-        let harm = self.begin(Fault::ClientCut, &seats, String::new());
+        let mut harm = self.begin(Fault::ClientCut, &seats, String::new());
         self.set_reachable(&seats, false);
-        self.prove(&harm, "clients reach none of its nodes");
+        self.prove(&mut harm, "clients reach none of its nodes");
         tokio::time::sleep(storm).await;
         self.set_reachable(&seats, true);
         self.end(harm);
@@ -371,10 +381,10 @@ impl Nemesis {
         self.end_network(harm);
     }
 
-    fn end_network(&self, harm: Harm) {
+    fn end_network(&self, mut harm: Harm) {
         let held = self.cluster.network.counts().1 - harm.held;
         if held > 0 {
-            self.prove(&harm, format!("{held} frames and dials were held up"));
+            self.prove(&mut harm, format!("{held} frames and dials were held up"));
         }
         self.end(harm);
     }
@@ -472,16 +482,18 @@ impl Nemesis {
         tokio::time::sleep(storm).await;
         let delivered = self.cluster.network.counts().0 - before;
         if delivered > 0 {
-            self.prove(&harm, format!("{delivered} frames were delivered meanwhile"));
+            self.prove(&mut harm, format!("{delivered} frames were delivered meanwhile"));
         }
         self.end(harm);
     }
 
     fn reset(&self, random: &mut Random) {
         let (one, other) = (self.any(random), self.any(random));
-        let harm = self.begin(Fault::ResetConnections, &[one.clone(), other.clone()], String::new());
+        let mut harm = self.begin(Fault::ResetConnections, &[one.clone(), other.clone()], String::new());
         let broken = self.cluster.network.reset(&one, &other);
-        self.prove(&harm, format!("{broken} connections were reset"));
+        if broken > 0 {
+            self.prove(&mut harm, format!("{broken} connections were reset"));
+        }
         self.end(harm);
     }
 }

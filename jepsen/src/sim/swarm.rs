@@ -95,11 +95,11 @@ impl Fault {
             Self::SyncFails => "sync-fails",
             Self::DiskFull => "disk-full",
             Self::SlowDisk => "slow-disk",
-            Self::LostState => "lost-state",
+            Self::LostState => "lost-node-state",
             Self::WipedNode => "wiped-node",
             Self::ClockStep => "clock-step",
-            Self::LostCloud => "lost-cloud",
-            Self::RestoredCloud => "restored-cloud",
+            Self::LostCloud => "lost-state",
+            Self::RestoredCloud => "lost-state-restored",
         }
     }
 
@@ -140,11 +140,11 @@ impl Swarm {
         let timers = Timers { heartbeat, election_min, election_max: election_min * 2, retention };
         let mix = Mix {
             clients: 3 + random.below(4) as u64,
-            pause: Duration::from_millis([300, 1_000, 3_000][random.below(3)]),
+            pause: Duration::from_millis([1_000, 3_000, 8_000][random.below(3)]),
             repeats: random.below(30),
             contested: random.below(20),
             manual: random.below(15),
-            look_pause: Duration::from_millis(1_000),
+            look_pause: Duration::from_millis(2_000),
         };
         let liar = (random.below(3) == 0).then(|| {
             let cloud = super::cluster::CLOUDS[random.below(3)];

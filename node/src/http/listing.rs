@@ -61,7 +61,7 @@ pub async fn list(
     if limit == 0 || limit > MAX_PAGE {
         return Err(Problem::invalid(format!("limit is 1 to {MAX_PAGE}")));
     }
-    context.tenant(&tenant).await?;
+    let described = context.tenant(&tenant).await?;
     let (mut events, mut after, mut scanned) = (Vec::new(), search.after, 0);
     loop {
         // One more than fits, to know whether there is a next page.
@@ -74,7 +74,7 @@ pub async fn list(
             }
             (after, scanned) = (seq, scanned + 1);
             if search.level.is_none_or(|level| level == record.level) {
-                events.extend(SummaryView::new(seq, &record));
+                events.extend(SummaryView::new(seq, &record, &described));
             }
         }
         if at_end {

@@ -84,14 +84,14 @@ pub struct SummaryView {
     #[schema(value_type = String, example = "SEALED")]
     pub level: Level,
     pub marks: MarksView,
-    /// The first content seen here.
+    /// The content that the level is about, or else the first one seen here.
     #[schema(value_type = Option<String>)]
     pub content_hash: Option<Hash>,
     pub tag: String,
 }
 
 impl SummaryView {
-    pub fn new(seq: u64, record: &EventRecord) -> Option<Self> {
+    pub fn new(seq: u64, record: &EventRecord, tenant: &Tenant) -> Option<Self> {
         let (_, key) = record.key.as_ref()?;
         Some(Self {
             seq,
@@ -99,7 +99,7 @@ impl SummaryView {
             source: key.source().to_owned(),
             level: record.level,
             marks: MarksView::of(record),
-            content_hash: record.contents.first().copied(),
+            content_hash: shown_content(record, tenant),
             tag: record.tag.to_string(),
         })
     }
@@ -226,9 +226,7 @@ pub struct EventJson {
 impl EventJson {
     pub fn new(state: &State, tenant: &Tenant, key: &EventKey, view: EventView) -> Self {
         let EventView { record, bodies } = view;
-        let plain = |salted: &Hash| {
-            record.contents.iter().find(|content| tenant.secret.salted_content(content) == *salted).copied()
-        };
+        let plain = |salted: &Hash| plain_content(&record, tenant, salted);
         let votes = record.votes.iter().map(|vote| VoteView {
             cloud: vote.cloud.clone(),
             verdict: vote.verdict(),
@@ -238,7 +236,7 @@ impl EventJson {
             audited_by: state.vote_fact(vote).audited_by.into_iter().collect(),
         });
         let votes = votes.collect();
-        let settled = record.settled.as_ref().and_then(plain).or_else(|| record.contents.first().copied());
+        let settled = shown_content(&record, tenant);
         let contents: Vec<_> = bodies.into_iter().map(EnvelopeView::new).collect();
         let envelope = contents.iter().find(|body| Some(body.content_hash) == settled).cloned();
         Self {
@@ -255,6 +253,17 @@ impl EventJson {
             votes,
         }
     }
+}
+
+/// The content that an event's level is about, or else the first one seen here.
+fn shown_content(record: &EventRecord, tenant: &Tenant) -> Option<Hash> {
+    let settled = record.settled.as_ref().and_then(|salted| plain_content(record, tenant, salted));
+    settled.or_else(|| record.contents.first().copied())
+}
+
+/// The content that a leaf names, if its body is here.
+fn plain_content(record: &EventRecord, tenant: &Tenant, salted: &Hash) -> Option<Hash> {
+    record.contents.iter().find(|content| tenant.secret.salted_content(content) == *salted).copied()
 }
 
 /// A tenant without its secret.
