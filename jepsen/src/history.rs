@@ -2,9 +2,13 @@
 //! the nemesis did, what observers saw, and what every cloud said at the end. Every layer writes the
 //! same records, and every checker reads nothing else. One JSON line each.
 
+mod edn;
+mod lines;
+
+pub use edn::to_edn;
+pub use lines::{load, save};
+
 use serde::{Deserialize, Serialize};
-use std::io::Write;
-use std::path::Path;
 use std::sync::Mutex;
 use tercet::events::level_name;
 use tercet_core::events::{Level, Marks};
@@ -12,6 +16,10 @@ use tokio::time::Instant;
 
 /// The most records of one history; a run that wants more has lost its way.
 const MAX_RECORDS: usize = 4_000_000;
+
+/// The one fault that checkers know by name, since it takes back what a cloud alone had promised: a
+/// whole cloud's state is gone, or an old copy is back. `on` names the cloud, or all its nodes.
+pub const LOST_STATE: &str = "lost-state";
 
 /// An event as a cloud shows it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -231,18 +239,4 @@ impl Recorder {
     pub fn finish(&self) -> Vec<Record> {
         std::mem::take(&mut *self.records.lock().expect("no thread panics while it writes a record"))
     }
-}
-
-pub fn save(history: &[Record], path: &Path) -> std::io::Result<()> {
-    let mut file = std::io::BufWriter::new(std::fs::File::create(path)?);
-    for record in history {
-        serde_json::to_writer(&mut file, record)?;
-        file.write_all(b"\n")?;
-    }
-    file.flush()
-}
-
-pub fn load(path: &Path) -> std::io::Result<Vec<Record>> {
-    let text = std::fs::read_to_string(path)?;
-    text.lines().map(|line| serde_json::from_str(line).map_err(std::io::Error::from)).collect()
 }

@@ -1,30 +1,39 @@
-//! FINAL is for ever: whatever any cloud called FINAL or SEALED at any moment is so at every cloud
-//! at the end, with that content, and was never anything that contradicts it.
+//! FINAL and SEALED are for ever. During a run a node that lags may show less for a while; after
+//! healing no honest cloud may, whichever honest cloud has shown it. Without a liar nothing that was
+//! FINAL was ever QUARANTINED.
 
-use crate::history::{Record, What};
+use super::{Run, Verdict};
+use crate::history::{Seen, What};
 use std::collections::BTreeMap;
 
-pub fn check(history: &[Record]) -> Result<(), String> {
-    let mut finals: BTreeMap<&str, &str> = BTreeMap::new();
-    for record in history {
-        let (What::Observed { cloud, id, seen } | What::Listed { cloud, id, seen }) = &record.what else {
+pub fn check(run: &Run<'_>) -> Verdict {
+    finality(run).into()
+}
+
+fn rank(seen: &Seen) -> u8 {
+    u8::from(seen.is_final()) + u8::from(seen.is_sealed())
+}
+
+fn finality(run: &Run<'_>) -> Result<(), String> {
+    let healed = run.healing.map_or(usize::MAX, |healing| healing.at);
+    let mut highest: BTreeMap<&str, (&Seen, &str, u64)> = BTreeMap::new();
+    for (at, record) in run.history.iter().enumerate() {
+        let (What::Observed { cloud, id, seen } | What::Listed { cloud, id, seen }) = &record.what else { continue };
+        if !run.is_honest(cloud) {
             continue;
-        };
-        let (at, level) = (record.time_ms(), &seen.level);
-        if seen.is_final() {
-            let Some(content) = &seen.content else {
-                return Err(format!("at {at} ms {cloud} calls {id} {level} without a content"));
-            };
-            let first = finals.entry(id).or_insert(content);
-            if *first != content {
-                return Err(format!("{id} was FINAL with content {first}; at {at} ms {cloud} says {content}"));
+        }
+        let time = record.time_ms();
+        if let Some((best, by, since)) = highest.get(id.as_str()) {
+            let settled = at > healed || matches!(record.what, What::Listed { .. });
+            let opposite = seen.level == "QUARANTINED" && run.liars.is_empty();
+            if rank(seen) < rank(best) && (settled || opposite) {
+                let (was, is) = (&best.level, &seen.level);
+                return Err(format!("{id} was {was} at {by} at {since} ms; at {time} ms {cloud} calls it {is}"));
             }
-        } else if finals.contains_key(id.as_str()) {
-            // A node that lags behind says PENDING for a while; at the end it must not.
-            let settled = matches!(record.what, What::Listed { .. }) || level == "QUARANTINED";
-            if settled {
-                return Err(format!("{id} was FINAL; at {at} ms {cloud} calls it {level}"));
-            }
+        }
+        let better = highest.get(id.as_str()).is_none_or(|(best, ..)| rank(seen) > rank(best));
+        if better {
+            highest.insert(id, (seen, cloud, time));
         }
     }
     Ok(())

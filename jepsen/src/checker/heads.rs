@@ -1,26 +1,31 @@
-//! At the end all clouds hold the same logs: same sizes, same roots.
+//! At the end honest clouds hold the same log of each honest cloud: same sizes, same roots. What
+//! they hold of a liar's log may be different branches.
 
-use super::CLOUDS;
-use crate::history::{Record, What};
-use std::collections::BTreeMap;
+use super::{Run, Verdict};
+use crate::history::What;
+use std::collections::{BTreeMap, BTreeSet};
 
-pub fn check(history: &[Record]) -> Result<(), String> {
-    let mut heads: BTreeMap<&str, BTreeMap<&str, (u64, &str)>> = BTreeMap::new();
-    for record in history {
+pub fn check(run: &Run<'_>) -> Verdict {
+    let mut held: BTreeMap<(&str, &str), BTreeSet<(u64, &str)>> = BTreeMap::new();
+    for record in run.history {
         if let What::Head { by, of, size, root } = &record.what {
-            heads.entry(of).or_default().insert(by, (*size, root));
+            held.entry((of, by)).or_default().insert((*size, root));
         }
     }
-    for cloud in CLOUDS {
-        let held = heads.get(cloud).ok_or_else(|| format!("nobody told the head of {cloud}"))?;
-        if held.len() != CLOUDS.len() {
-            return Err(format!("not every cloud told the head of {cloud}: {held:?}"));
-        }
-        let mut distinct: Vec<_> = held.values().collect();
-        distinct.dedup();
-        if distinct.len() != 1 {
-            return Err(format!("the log of {cloud} differs: {held:?}"));
+    for of in run.honest() {
+        let mut first: Option<(&str, &BTreeSet<_>)> = None;
+        for by in run.honest() {
+            let Some(heads) = held.get(&(of, by)) else {
+                return Verdict::Unknown(format!("{by} did not tell what it holds of the log of {of}"));
+            };
+            match first {
+                None => first = Some((by, heads)),
+                Some((_, same)) if same == heads => {}
+                Some((other, differ)) => {
+                    return Verdict::Broken(format!("of the log of {of}, {other} holds {differ:?} and {by} {heads:?}"));
+                }
+            }
         }
     }
-    Ok(())
+    Verdict::Holds
 }

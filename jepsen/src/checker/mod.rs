@@ -1,42 +1,114 @@
-//! Reads a finished history, and nothing else. One invariant a file, all listed here.
+//! Reads a finished history, and nothing else. One invariant a file, all listed here. An invariant
+//! holds or is broken; a run that proves nothing is rejected, and what could not be decided in time
+//! is unknown. Only `Holds` is a pass.
 
+mod accused;
 mod acknowledged;
+mod caught;
+mod certificates;
+mod conflicts;
 mod finality;
 mod heads;
 mod invented;
-mod sealed;
+mod leaders;
+mod levels;
+mod linearizable;
+mod liveness;
+mod meaningful;
+mod run;
+mod violated;
+pub mod wgl;
+
+pub use run::Run;
 
 use crate::history::Record;
+use serde::Serialize;
 
-/// Holds, or says what broke it.
-pub type Invariant = fn(&[Record]) -> Result<(), String>;
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[serde(tag = "verdict", content = "why", rename_all = "lowercase")]
+pub enum Verdict {
+    Holds,
+    /// The system did what it promises never to do.
+    Broken(String),
+    /// The run did too little to prove anything.
+    Rejected(String),
+    /// It could not be decided, for lack of time or of records.
+    Unknown(String),
+}
+
+impl Verdict {
+    pub fn holds(&self) -> bool {
+        *self == Self::Holds
+    }
+
+    pub fn name(&self) -> &'static str {
+        match self {
+            Self::Holds => "holds",
+            Self::Broken(_) => "BROKEN",
+            Self::Rejected(_) => "REJECTED",
+            Self::Unknown(_) => "UNKNOWN",
+        }
+    }
+
+    pub fn why(&self) -> Option<&str> {
+        match self {
+            Self::Holds => None,
+            Self::Broken(why) | Self::Rejected(why) | Self::Unknown(why) => Some(why),
+        }
+    }
+}
+
+impl From<Result<(), String>> for Verdict {
+    fn from(result: Result<(), String>) -> Self {
+        result.map_or_else(Self::Broken, |()| Self::Holds)
+    }
+}
+
+pub type Invariant = fn(&Run<'_>) -> Verdict;
 
 /// What judges a history.
-pub const INVARIANTS: [(&str, Invariant); 5] = [
-    ("every acknowledged event exists exactly once in every cloud, with its content", acknowledged::check),
+pub const INVARIANTS: [(&str, Invariant); 14] = [
+    ("the run really harmed and really worked", meaningful::check),
+    ("every acknowledged event exists exactly once in every honest cloud, with its content", acknowledged::check),
     ("no cloud holds an event that nobody submitted", invented::check),
-    ("what was FINAL stays FINAL, with the same content, at every cloud", finality::check),
-    ("everything acknowledged is SEALED soon after healing", sealed::check),
-    ("all clouds hold the same heads", heads::check),
+    ("what a cloud called FINAL or SEALED never falls back", finality::check),
+    ("FINAL contradicts FINAL only with proof of who lied, and nothing contradicts SEALED", conflicts::check),
+    ("honest clouds agree on every event and its level", levels::check),
+    ("honest clouds hold the same heads of honest logs", heads::check),
+    ("no honest cloud is ever convicted", accused::check),
+    ("every detectable lie is proven by every honest cloud", caught::check),
+    ("everything that can settle is settled soon after healing", liveness::check),
+    ("a term of a cloud has one leader", leaders::check),
+    ("every certificate verifies with public keys only", certificates::check),
+    ("no invariant that watches the running system was violated", violated::check),
+    ("submissions of one id at one cloud are linearizable", linearizable::check),
 ];
 
-/// Every invariant that does not hold, with what broke it.
-pub fn check(history: &[Record]) -> Vec<(&'static str, String)> {
-    let broken = |(name, invariant): &(&'static str, Invariant)| Some((*name, invariant(history).err()?));
-    INVARIANTS.iter().filter_map(broken).collect()
+/// What one invariant says of a history.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Judged {
+    pub invariant: &'static str,
+    #[serde(flatten)]
+    pub verdict: Verdict,
 }
 
-/// The content hash that a cloud acknowledged for each event.
-fn acknowledged_contents(history: &[Record]) -> std::collections::BTreeMap<&str, &str> {
-    use crate::history::What;
-    history
-        .iter()
-        .filter_map(|record| match &record.what {
-            What::Acknowledged { id, content, .. } => Some((id.as_str(), content.as_str())),
-            _ => None,
-        })
-        .collect()
+/// The verdict of every invariant, in the order of `INVARIANTS`.
+pub fn check(history: &[Record]) -> Vec<Judged> {
+    let run = Run::of(history);
+    let judge = |(invariant, check): &(&'static str, Invariant)| {
+        let verdict = match &run {
+            Ok(run) => check(run),
+            Err(why) => Verdict::Rejected(why.clone()),
+        };
+        Judged { invariant, verdict }
+    };
+    INVARIANTS.iter().map(judge).collect()
 }
 
-/// The clouds that were listed at the end.
-const CLOUDS: [&str; 3] = ["aws", "azure", "gcp"];
+/// Whether the run was worth something and nothing was found.
+pub fn passed(judged: &[Judged]) -> bool {
+    judged.len() == INVARIANTS.len() && judged.iter().all(|judged| judged.verdict.holds())
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,7 +1,8 @@
-//! `jepsen check FILE`: judges a history again, without the system that wrote it.
+//! `jepsen check FILE`: judges a history again, without the system that wrote it. Writes nothing.
 
 use anyhow::{Context as _, Result, bail};
-use jepsen::{checker, history};
+use jepsen::checker::{self, Judged};
+use jepsen::history;
 use std::path::PathBuf;
 
 #[derive(Debug, clap::Args)]
@@ -9,16 +10,41 @@ pub struct Args {
     /// A history as the other commands write it: one JSON record a line
     #[arg(value_name = "FILE")]
     file: PathBuf,
+    /// How to print the verdicts
+    #[arg(short, long, value_enum, default_value_t = Output::Table)]
+    output: Output,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
+enum Output {
+    Table,
+    Json,
 }
 
 pub fn run(args: &Args) -> Result<()> {
     let history = history::load(&args.file).with_context(|| format!("cannot read {}", args.file.display()))?;
-    let broken = checker::check(&history);
-    for (name, _) in checker::INVARIANTS {
-        match broken.iter().find(|(broken, _)| *broken == name) {
-            None => println!("  holds   {name}"),
-            Some((_, why)) => println!("  BROKEN  {name}\n          {why}"),
+    let judged = checker::check(&history);
+    match args.output {
+        Output::Table => print!("{}", table(&judged)),
+        Output::Json => println!("{}", serde_json::to_string_pretty(&judged)?),
+    }
+    if checker::passed(&judged) {
+        return Ok(());
+    }
+    bail!(
+        "{} of {} invariants are not shown to hold",
+        judged.iter().filter(|j| !j.verdict.holds()).count(),
+        judged.len()
+    )
+}
+
+fn table(judged: &[Judged]) -> String {
+    let mut out = String::new();
+    for Judged { invariant, verdict } in judged {
+        out += &format!("  {:<9} {invariant}\n", verdict.name());
+        if let Some(why) = verdict.why() {
+            out += &format!("            {why}\n");
         }
     }
-    if broken.is_empty() { Ok(()) } else { bail!("{} invariants do not hold", broken.len()) }
+    out
 }

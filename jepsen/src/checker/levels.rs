@@ -1,0 +1,40 @@
+//! A level is a function of the set of facts, and after healing honest clouds have the same facts:
+//! they list the same events with the same levels and marks.
+
+use super::{Run, Verdict};
+use crate::history::What;
+use std::collections::BTreeMap;
+
+type Standing<'a> = (&'a str, bool, bool);
+
+pub fn check(run: &Run<'_>) -> Verdict {
+    if run.healing.is_none() {
+        return Verdict::Unknown("the history does not tell how healing ended".into());
+    }
+    levels(run).into()
+}
+
+fn levels(run: &Run<'_>) -> Result<(), String> {
+    let mut listed: BTreeMap<&str, BTreeMap<&str, Standing<'_>>> = BTreeMap::new();
+    for record in run.history {
+        if let What::Listed { cloud, id, seen } = &record.what
+            && run.is_honest(cloud)
+        {
+            listed.entry(id).or_default().insert(cloud, (&seen.level, seen.review, seen.conflict));
+        }
+    }
+    for (id, standings) in &listed {
+        for cloud in run.honest() {
+            if !standings.contains_key(cloud) {
+                let holders: Vec<_> = standings.keys().collect();
+                return Err(format!("{id} is listed by {holders:?} and not by {cloud}"));
+            }
+        }
+        let mut distinct: Vec<_> = standings.values().collect();
+        distinct.dedup();
+        if distinct.len() != 1 {
+            return Err(format!("clouds differ about {id} (level, review, conflict): {standings:?}"));
+        }
+    }
+    Ok(())
+}

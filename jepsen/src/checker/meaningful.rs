@@ -1,0 +1,112 @@
+//! A run proves something only if its faults and lies really happened, clients were served all the
+//! time, also under faults where that was possible, and observers saw events become FINAL.
+
+use super::run::Outcome;
+use super::{Run, Verdict};
+use crate::history::What;
+
+/// The least acknowledged events, so that each of three clouds took part several times.
+const LEAST_EVENTS: usize = 20;
+/// A single client whose every call times out still tries once in so long; a run with fewer
+/// acknowledged events spent its time waiting.
+const MS_PER_EVENT: u64 = 10_000;
+/// The same while faults last and some honest cloud has a majority of its nodes untouched: more
+/// patient, since elections and timeouts take their part.
+const MS_PER_EVENT_UNDER_FAULTS: u64 = 20_000;
+/// The least sightings of a FINAL event. With two liars one honest cloud may never see any.
+const LEAST_FINAL_SEEN: usize = 5;
+
+pub fn check(run: &Run<'_>) -> Verdict {
+    let judged = harmed(run).and_then(|()| worked(run)).and_then(|()| worked_under_faults(run));
+    judged.and_then(|()| watched(run)).map_or_else(Verdict::Rejected, |()| Verdict::Holds)
+}
+
+fn harmed(run: &Run<'_>) -> Result<(), String> {
+    let lied = run.history.iter().any(|record| matches!(record.what, What::Lied { .. }));
+    if !run.liars.is_empty() && !lied {
+        return Err(format!("{:?} may lie in this run, and never did", run.liars));
+    }
+    if run.faults.is_empty() && !lied {
+        return Err("nothing was done to the system: no fault began".into());
+    }
+    for fault in &run.faults {
+        if fault.proven.is_none() {
+            let (number, name, on) = (fault.number, fault.name, fault.on);
+            return Err(format!("nothing proves that fault {number} ({name} on {on:?}) really happened"));
+        }
+    }
+    Ok(())
+}
+
+fn is_acknowledged(run: &Run<'_>, at: usize) -> bool {
+    matches!(&run.history[at].what, What::Acknowledged { cloud, .. } if run.is_honest(cloud))
+}
+
+fn worked(run: &Run<'_>) -> Result<(), String> {
+    let acknowledged = run.submissions.iter().filter(|of| matches!(of.outcome, Outcome::Acknowledged { .. }));
+    let acknowledged: Vec<_> = acknowledged.filter(|of| run.is_honest(of.cloud)).collect();
+    let mut ids: Vec<&str> = acknowledged.iter().map(|of| of.id).collect();
+    ids.sort_unstable();
+    ids.dedup();
+    let first = run.submissions.first().map_or(0, |of| run.time_ms(of.invoked));
+    let last = run.submissions.last().map_or(0, |of| run.time_ms(of.invoked));
+    let needed = LEAST_EVENTS.max(((last - first) / MS_PER_EVENT) as usize);
+    if ids.len() < needed {
+        let (found, over) = (ids.len(), last - first);
+        return Err(format!("{found} events were acknowledged in {over} ms, at least {needed} are needed"));
+    }
+    for cloud in run.honest() {
+        if !acknowledged.iter().any(|of| of.cloud == cloud) {
+            return Err(format!("{cloud} acknowledged nothing in the whole run"));
+        }
+    }
+    Ok(())
+}
+
+/// Between any two beginnings or ends of faults the same faults are active.
+fn worked_under_faults(run: &Run<'_>) -> Result<(), String> {
+    let last = run.healing.map_or(run.history.len() - 1, |healing| healing.at);
+    let mut places: Vec<usize> =
+        run.faults.iter().flat_map(|fault| [fault.began, fault.ended.unwrap_or(last)]).collect();
+    places.sort_unstable();
+    let (mut under_ms, mut served) = (0, 0);
+    for pair in places.windows(2) {
+        let (from, to) = (pair[0], pair[1]);
+        let mut active =
+            run.faults.iter().filter(|fault| fault.began <= from && fault.ended.unwrap_or(last) >= to).peekable();
+        if active.peek().is_none() {
+            continue;
+        }
+        let on: Vec<&str> = active.flat_map(|fault| fault.on).map(String::as_str).collect();
+        if run.honest().all(|cloud| is_out(run, cloud, &on)) {
+            continue;
+        }
+        under_ms += run.time_ms(to) - run.time_ms(from);
+        served += (from..to).filter(|at| is_acknowledged(run, *at)).count() as u64;
+    }
+    let needed = under_ms / MS_PER_EVENT_UNDER_FAULTS;
+    if served < needed {
+        return Err(format!(
+            "{served} submissions were acknowledged in {under_ms} ms under faults, {needed} are needed"
+        ));
+    }
+    Ok(())
+}
+
+/// Whether faults on these nodes and clouds leave a cloud without an untouched majority.
+fn is_out(run: &Run<'_>, cloud: &str, on: &[&str]) -> bool {
+    let (all, hit) = (run.nodes_of(cloud).count(), run.nodes_of(cloud).filter(|node| on.contains(node)).count());
+    on.contains(&cloud) || 2 * hit >= all
+}
+
+fn watched(run: &Run<'_>) -> Result<(), String> {
+    let is_final = |what: &What| match what {
+        What::Observed { cloud, seen, .. } => seen.is_final() && run.is_honest(cloud),
+        _ => false,
+    };
+    let seen = run.history.iter().filter(|record| is_final(&record.what)).count();
+    if run.liars.len() < 2 && seen < LEAST_FINAL_SEEN {
+        return Err(format!("observers saw {seen} events that were FINAL, at least {LEAST_FINAL_SEEN} are needed"));
+    }
+    Ok(())
+}
