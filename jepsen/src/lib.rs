@@ -9,6 +9,7 @@ pub mod checker;
 pub mod history;
 pub mod port;
 pub mod random;
+pub mod report;
 pub mod settle;
 pub mod sim;
 pub mod workload;

@@ -20,6 +20,8 @@ enum Command {
     Replay(commands::replay::Args),
     /// Check a history that was written before
     Check(commands::check::Args),
+    /// Draw the report of a history that was written before
+    Report(commands::report::Args),
 }
 
 fn main() -> Result<()> {
@@ -27,5 +29,6 @@ fn main() -> Result<()> {
         Command::Sim(args) => commands::sim::run(&args),
         Command::Replay(args) => commands::replay::run(&args),
         Command::Check(args) => commands::check::run(&args),
+        Command::Report(args) => commands::report::run(&args),
     }
 }

@@ -10,6 +10,7 @@ mod conflicts;
 mod finality;
 mod heads;
 mod invented;
+pub mod judge;
 mod leaders;
 mod levels;
 mod linearizable;
@@ -19,7 +20,7 @@ mod run;
 mod violated;
 pub mod wgl;
 
-pub use run::Run;
+pub use run::{Fault, Outcome, Run, Submission, cloud_of};
 
 use crate::history::Record;
 use serde::Serialize;

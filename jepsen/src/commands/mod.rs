@@ -3,6 +3,7 @@
 pub mod check;
 pub mod duration;
 pub mod replay;
+pub mod report;
 pub mod sim;
 
 /// How results are printed.

@@ -1,0 +1,38 @@
+//! `jepsen report FILE --out DIR`: judges a history that exists and draws its report.
+
+use anyhow::{Context as _, Result};
+use jepsen::history::{Record, What};
+use jepsen::report::{self, Meta};
+use jepsen::{checker, history};
+use std::path::PathBuf;
+
+#[derive(Debug, clap::Args)]
+pub struct Args {
+    /// A history as the other commands write it: one JSON record a line
+    #[arg(value_name = "FILE")]
+    file: PathBuf,
+    /// The folder for report.html and repro.sh; it is made if it does not exist
+    #[arg(long, value_name = "DIR")]
+    out: PathBuf,
+}
+
+pub fn run(args: &Args) -> Result<()> {
+    let history = history::load(&args.file).with_context(|| format!("cannot read {}", args.file.display()))?;
+    let judged = checker::check(&history);
+    let told = || format!("cannot write into {}", args.out.display());
+    std::fs::create_dir_all(&args.out).with_context(told)?;
+    report::write(&args.out, &history, &judged, &Meta::here(command(&history))).with_context(told)?;
+    println!("{}", args.out.join("report.html").display());
+    Ok(())
+}
+
+/// What repeats the run, as far as a history tells.
+fn command(history: &[Record]) -> Vec<String> {
+    let (layer, seed) = match history.first() {
+        Some(Record { what: What::Run { layer, seed, .. }, .. }) => (layer.as_str(), *seed),
+        _ => ("sim", 0),
+    };
+    let verb = if layer == "sim" { "replay" } else { layer };
+    let words = ["cargo", "run", "--release", "-p", "jepsen", "--", verb, "--seed"];
+    words.into_iter().map(String::from).chain([seed.to_string()]).collect()
+}
