@@ -213,7 +213,8 @@ pub struct EventJson {
     #[schema(value_type = String, example = "FINAL")]
     pub level: Level,
     pub marks: MarksView,
-    /// The content that the level is about, or else the first one seen here.
+    /// The content that the level is about, or the first one seen here while none is settled; null
+    /// while the settled one is still on its way to this cloud.
     #[schema(value_type = Option<String>)]
     pub content_hash: Option<Hash>,
     pub tag: String,
@@ -238,7 +239,7 @@ impl EventJson {
             audited_by: state.vote_fact(vote).audited_by.into_iter().collect(),
         });
         let votes = votes.collect();
-        let settled = record.settled.as_ref().and_then(plain).or_else(|| record.contents.first().copied());
+        let settled = content_shown(record.settled.as_ref(), &record.contents, plain);
         let contents: Vec<_> = bodies.into_iter().map(EnvelopeView::new).collect();
         let envelope = contents.iter().find(|body| Some(body.content_hash) == settled).cloned();
         Self {
@@ -255,6 +256,11 @@ impl EventJson {
             votes,
         }
     }
+}
+
+/// A level is never shown beside a content that it is not about.
+fn content_shown(settled: Option<&Hash>, held: &[Hash], plain: impl Fn(&Hash) -> Option<Hash>) -> Option<Hash> {
+    settled.map_or_else(|| held.first().copied(), plain)
 }
 
 /// A tenant without its secret.
@@ -306,4 +312,13 @@ pub fn timestamp(at: WallMillis) -> String {
 fn times_are_rfc_3339() {
     assert_eq!(timestamp(WallMillis(1_700_000_000_007)), "2023-11-14T22:13:20.007Z");
     assert_eq!(timestamp(WallMillis(u64::MAX)), u64::MAX.to_string());
+}
+
+#[cfg(test)]
+#[test]
+fn a_settled_content_is_shown_once_it_is_here_and_no_other_in_its_place() {
+    let [first, second, salted] = [1, 2, 3].map(|byte| Hash([byte; 32]));
+    assert_eq!(content_shown(None, &[first, second], |_| None), Some(first));
+    assert_eq!(content_shown(Some(&salted), &[first, second], |_| Some(second)), Some(second));
+    assert_eq!(content_shown(Some(&salted), &[first], |_| None), None);
 }
