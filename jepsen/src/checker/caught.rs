@@ -5,7 +5,7 @@ use super::{Run, Verdict};
 use crate::history::What;
 
 /// Reading the evidence of three clouds comes after healing, and takes its own time.
-const READING_MS: u64 = 30_000;
+const READING_MS: u64 = 60_000;
 
 pub fn check(run: &Run<'_>) -> Verdict {
     let is_detectable = |what: &What| matches!(what, What::Lied { detectable: true, .. });

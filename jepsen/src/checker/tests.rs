@@ -346,7 +346,7 @@ fn lies_that_nobody_proves_in_time_are_found() {
     let mut all = good(&["gcp"]);
     all.retain(|what| !matches!(what, What::Convicted { by, .. } if by == "azure"));
     // A record every 100 ms, so this one comes after the time for healing and reading.
-    all.extend((0..400).map(|_| led("aws", "aws-1", 1)));
+    all.extend((0..700).map(|_| led("aws", "aws-1", 1)));
     all.push(convicted("azure", "gcp", true));
     broken(all, "azure convicted it at");
     let mut all = good(&["gcp"]);

@@ -26,7 +26,7 @@ pub fn run(args: &Args) -> Result<()> {
     let trace =
         args.trace.then(|| Box::new(std::io::BufWriter::new(std::io::stdout())) as Box<dyn std::io::Write + Send>);
     let report = run::run(Options { seed: args.seed, sim_time: args.sim_time, trace, frames: args.messages });
-    let broken = checker::check(&report.history);
+    let failures = checker::failures(&report.history);
     eprintln!(
         "seed {}: digest {:016x}, {:.0} s simulated in {:.1} s, {} frames, {} records",
         report.seed,
@@ -36,8 +36,8 @@ pub fn run(args: &Args) -> Result<()> {
         report.frames,
         report.history.len()
     );
-    for (name, why) in &broken {
-        eprintln!("  BROKEN  {name}\n          {why}");
+    for (name, why) in &failures {
+        eprintln!("  {name}\n    {why}");
     }
-    if broken.is_empty() { Ok(()) } else { bail!("{} invariants do not hold", broken.len()) }
+    if failures.is_empty() { Ok(()) } else { bail!("{} invariants are not shown to hold", failures.len()) }
 }

@@ -4,12 +4,13 @@ use super::Output;
 use super::duration::{self, parse_seeds};
 use anyhow::{Result, bail};
 use indicatif::{ProgressBar, ProgressStyle};
+use jepsen::report::Meta;
 use jepsen::sim::run::{self, Options, Report};
 use jepsen::{checker, history};
 use serde_json::json;
 use std::collections::{BTreeMap, BTreeSet};
 use std::ops::Range;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::Mutex;
 use std::time::{Duration, Instant};
 
@@ -98,7 +99,7 @@ fn options(seed: u64, args: &Args) -> Options {
 fn judge(seed: u64, args: &Args) -> Judged {
     let report = run::run(options(seed, args));
     let mut broken: Vec<(String, String)> =
-        checker::check(&report.history).into_iter().map(|(name, why)| (name.to_owned(), why)).collect();
+        checker::failures(&report.history).into_iter().map(|(name, why)| (name.to_owned(), why)).collect();
     if args.twice {
         let again = run::run(options(seed, args));
         if again.digest != report.digest {
@@ -107,7 +108,7 @@ fn judge(seed: u64, args: &Args) -> Judged {
         }
     }
     if !broken.is_empty()
-        && let Err(error) = keep(&report, &args.out)
+        && let Err(error) = keep(&report, args)
     {
         broken.push(("the history is kept".into(), error.to_string()));
     }
@@ -144,10 +145,14 @@ impl Judged {
     }
 }
 
-fn keep(report: &Report, out: &Path) -> Result<()> {
-    let folder = out.join(format!("sim-{}", report.seed));
+fn keep(report: &Report, args: &Args) -> Result<()> {
+    let folder = args.out.join(format!("sim-{}", report.seed));
     std::fs::create_dir_all(&folder)?;
     history::save(&report.history, &folder.join("history.jsonl"))?;
+    let (seed, time) = (report.seed.to_string(), format!("{}s", args.sim_time.as_secs()));
+    let words = ["cargo", "run", "--release", "-p", "jepsen", "--", "replay", "--seed", &seed, "--sim-time", &time];
+    let meta = Meta::here(words.map(String::from).to_vec());
+    jepsen::report::write(&folder, &report.history, &checker::check(&report.history), &meta)?;
     Ok(())
 }
 
