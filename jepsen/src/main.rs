@@ -2,8 +2,8 @@
 
 mod commands;
 
-use anyhow::Result;
 use clap::{Parser, Subcommand};
+use std::process::ExitCode;
 
 #[derive(Debug, Parser)]
 #[command(name = "jepsen", version, about = "Fault injection for Tercet: simulation, model checking, real processes")]
@@ -24,11 +24,18 @@ enum Command {
     Report(commands::report::Args),
 }
 
-fn main() -> Result<()> {
-    match Cli::parse().command {
+fn main() -> ExitCode {
+    let outcome = match Cli::parse().command {
         Command::Sim(args) => commands::sim::run(&args),
         Command::Replay(args) => commands::replay::run(&args),
         Command::Check(args) => commands::check::run(&args),
         Command::Report(args) => commands::report::run(&args),
+    };
+    match outcome {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("jepsen: {error:#}");
+            ExitCode::FAILURE
+        }
     }
 }

@@ -5,7 +5,7 @@ use super::{Run, Verdict};
 use crate::history::What;
 
 /// Reading the evidence of three clouds comes after healing, and takes its own time.
-const READING_MS: u64 = 30_000;
+const READING_MS: u64 = 60_000;
 
 pub fn check(run: &Run<'_>) -> Verdict {
     let is_detectable = |what: &What| matches!(what, What::Lied { detectable: true, .. });
@@ -15,18 +15,14 @@ pub fn check(run: &Run<'_>) -> Verdict {
         return if lied { unknown() } else { Verdict::Holds };
     };
     let deadline_ms = (healing.time_ms + healing.within_ms).saturating_sub(healing.took_ms) + READING_MS;
+    let convictions = run.convictions();
     for record in run.history {
         let What::Lied { cloud: liar, lie, detectable: true } = &record.what else { continue };
         for honest in run.honest() {
-            let proof = run.history.iter().find(|record| match &record.what {
-                What::Convicted { by, cloud, valid, .. } => by == honest && cloud == liar && *valid,
-                _ => false,
-            });
             let told = format!("at {} ms {liar} lied ({lie})", record.time_ms());
-            match proof {
+            match convictions.get(&(honest, liar.as_str())) {
                 None => return Verdict::Broken(format!("{told}; {honest} never convicted it")),
-                Some(proof) if proof.time_ms() > deadline_ms => {
-                    let late = proof.time_ms();
+                Some(late) if *late > deadline_ms => {
                     return Verdict::Broken(format!(
                         "{told}; {honest} convicted it at {late} ms, after {deadline_ms} ms"
                     ));

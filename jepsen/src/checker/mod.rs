@@ -106,6 +106,13 @@ pub fn check(history: &[Record]) -> Vec<Judged> {
     INVARIANTS.iter().map(judge).collect()
 }
 
+/// Every invariant that is not shown to hold, with its verdict and why.
+pub fn failures(history: &[Record]) -> Vec<(&'static str, String)> {
+    let told =
+        |judged: Judged| Some((judged.invariant, format!("{}: {}", judged.verdict.name(), judged.verdict.why()?)));
+    check(history).into_iter().filter_map(told).collect()
+}
+
 /// Whether the run was worth something and nothing was found.
 pub fn passed(judged: &[Judged]) -> bool {
     judged.len() == INVARIANTS.len() && judged.iter().all(|judged| judged.verdict.holds())

@@ -61,6 +61,8 @@ pub struct Run<'a> {
     pub submissions: Vec<Submission<'a>>,
     /// The contents that each id was submitted with.
     pub contents: BTreeMap<&'a str, BTreeSet<&'a str>>,
+    /// The clouds that have shown each event to an observer.
+    pub shown_by: BTreeMap<&'a str, BTreeSet<&'a str>>,
     pub faults: Vec<Fault<'a>>,
     pub healing: Option<Healing<'a>>,
 }
@@ -71,13 +73,23 @@ impl<'a> Run<'a> {
         let Some(Record { what: What::Run { clouds, nodes, liars, .. }, .. }) = history.first() else {
             return Err("the history does not begin with the record of its run".into());
         };
+        if let Some(at) = history.windows(2).position(|pair| pair[1].time_ns < pair[0].time_ns) {
+            return Err(format!("record {}: time goes backwards", at + 1));
+        }
         let submissions = submissions(history)?;
         let mut contents: BTreeMap<_, BTreeSet<_>> = BTreeMap::new();
         for submission in &submissions {
             contents.entry(submission.id).or_default().insert(submission.content);
         }
+        let mut shown_by: BTreeMap<_, BTreeSet<_>> = BTreeMap::new();
+        for record in history {
+            if let What::Observed { cloud, id, .. } = &record.what {
+                shown_by.entry(id.as_str()).or_default().insert(cloud.as_str());
+            }
+        }
         Ok(Self {
             history,
+            shown_by,
             clouds: clouds.iter().map(String::as_str).collect(),
             nodes: nodes.iter().map(String::as_str).collect(),
             liars: liars.iter().map(String::as_str).collect(),
@@ -116,11 +128,21 @@ impl<'a> Run<'a> {
         if !self.losses(submission.cloud).any(|fault| lost(&fault)) {
             return false;
         }
-        let held_elsewhere = |record: &Record| match &record.what {
-            What::Observed { cloud, id, .. } => cloud != submission.cloud && id == submission.id,
-            _ => false,
-        };
-        !self.history.iter().any(held_elsewhere)
+        let mut shown_by = self.shown_by.get(submission.id).into_iter().flatten();
+        !shown_by.any(|cloud| *cloud != submission.cloud)
+    }
+
+    /// When each honest cloud first held valid evidence against each liar.
+    pub fn convictions(&self) -> BTreeMap<(&'a str, &'a str), u64> {
+        let mut first = BTreeMap::new();
+        for record in self.history {
+            if let What::Convicted { by, cloud, valid: true, .. } = &record.what
+                && self.is_honest(by)
+            {
+                first.entry((by.as_str(), cloud.as_str())).or_insert_with(|| record.time_ms());
+            }
+        }
+        first
     }
 
     /// The faults that took a whole cloud's state.

@@ -3,6 +3,7 @@
 
 use super::*;
 use crate::history::{LOST_STATE, Outcome, Seen, What};
+use proptest::prelude::*;
 
 const CLOUDS: [&str; 3] = ["aws", "azure", "gcp"];
 const EVENTS: usize = 60;
@@ -345,7 +346,7 @@ fn lies_that_nobody_proves_in_time_are_found() {
     let mut all = good(&["gcp"]);
     all.retain(|what| !matches!(what, What::Convicted { by, .. } if by == "azure"));
     // A record every 100 ms, so this one comes after the time for healing and reading.
-    all.extend((0..400).map(|_| led("aws", "aws-1", 1)));
+    all.extend((0..700).map(|_| led("aws", "aws-1", 1)));
     all.push(convicted("azure", "gcp", true));
     broken(all, "azure convicted it at");
     let mut all = good(&["gcp"]);
@@ -474,4 +475,41 @@ fn a_long_fault_without_work_is_rejected_unless_nothing_could_work() {
     };
     found(pause(&["aws-1", "azure-1"]), "REJECTED", "0 submissions were acknowledged in 30");
     holds(pause(&CLOUDS));
+}
+
+#[test]
+fn a_history_whose_time_goes_backwards_is_rejected() {
+    let record = |(at, what)| Record { time_ns: 1_000_000 - at as u64, what };
+    let history: Vec<Record> = good(&[]).into_iter().enumerate().map(record).collect();
+    assert!(failures(&check(&history)).contains("record 1: time goes backwards"));
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(64))]
+
+    /// Whatever is missing and in whatever order: a verdict, never a panic.
+    #[test]
+    fn any_shuffled_part_of_a_history_is_judged(
+        (liars, all) in (0..3_usize).prop_map(|liars| (liars, good(&["gcp", "azure"][..liars]))),
+        keep in proptest::collection::vec(any::<bool>(), 1000),
+        order in any::<u64>(),
+    ) {
+        let mut all: Vec<What> = all.into_iter().zip(keep).filter(|(_, keep)| *keep).map(|(what, _)| what).collect();
+        let mut random = crate::random::Random::new(order, liars as u64);
+        for at in 1..all.len() {
+            all.swap(at, random.below(at + 1));
+        }
+        all.insert(0, run_of(&["gcp", "azure"][..liars]));
+        prop_assert_eq!(judge(all).len(), INVARIANTS.len());
+    }
+
+    /// No acknowledged event can go missing at any cloud without being missed.
+    #[test]
+    fn each_missing_event_is_missed(number in 0..EVENTS, cloud in 0..3_usize) {
+        let mut all = good(&[]);
+        let id = format!("c0-{number}");
+        all.retain(|what| !matches!(what, What::Listed { cloud: at, id: of, .. } if at == CLOUDS[cloud] && *of == id));
+        let told = failures(&judge(all));
+        prop_assert!(told.contains(&format!("is lost at {}", CLOUDS[cloud])), "{}", told);
+    }
 }

@@ -10,23 +10,17 @@ pub struct Args {
     /// A history as the other commands write it: one JSON record a line
     #[arg(value_name = "FILE")]
     file: PathBuf,
-    /// How to print the verdicts
-    #[arg(short, long, value_enum, default_value_t = Output::Table)]
-    output: Output,
-}
-
-#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
-enum Output {
-    Table,
-    Json,
+    #[command(flatten)]
+    output: super::Output,
 }
 
 pub fn run(args: &Args) -> Result<()> {
     let history = history::load(&args.file).with_context(|| format!("cannot read {}", args.file.display()))?;
     let judged = checker::check(&history);
-    match args.output {
-        Output::Table => print!("{}", table(&judged)),
-        Output::Json => println!("{}", serde_json::to_string_pretty(&judged)?),
+    if args.output.json() {
+        println!("{}", serde_json::to_string_pretty(&judged)?);
+    } else {
+        print!("{}", table(&judged));
     }
     if checker::passed(&judged) {
         return Ok(());

@@ -1,18 +1,16 @@
-//! `jepsen sim`: many seeds, several at once.
+//! `jepsen sim`: many seeds, several at once, each in a process of its own (`jepsen replay`): so a
+//! seed's run depends on nothing that ran before it, and a run that dies takes no other with it.
 
 use super::Output;
 use super::duration::{self, parse_seeds};
-use anyhow::{Result, bail};
+use anyhow::{Context as _, Result, bail};
 use indicatif::{ProgressBar, ProgressStyle};
-use jepsen::report::{self, Meta};
-use jepsen::sim::run::{self, Options, Report};
-use jepsen::{checker, history};
+use jepsen::sim::summary::{Failure, Summary};
 use serde_json::json;
-use std::collections::{BTreeMap, BTreeSet};
-use std::fs::File;
-use std::io::BufWriter;
+use std::collections::BTreeMap;
 use std::ops::Range;
 use std::path::PathBuf;
+use std::process::{Command, Stdio};
 use std::sync::Mutex;
 use std::time::{Duration, Instant};
 
@@ -31,10 +29,13 @@ pub struct Args {
     /// Seeds at once
     #[arg(long, default_value_t = std::thread::available_parallelism().map_or(1, usize::from))]
     threads: usize,
+    /// Begin no further seed after so long (real time)
+    #[arg(long, value_parser = duration::parse)]
+    within: Option<Duration>,
     /// Run every seed twice and demand the same digest
     #[arg(long)]
     twice: bool,
-    /// Where histories of failing seeds go
+    /// Where histories and reports of failing seeds go
     #[arg(long, value_name = "DIR", default_value = "target/jepsen")]
     out: PathBuf,
     /// Stop at the first seed that fails
@@ -44,185 +45,131 @@ pub struct Args {
     output: Output,
 }
 
-/// What is kept of a seed.
-struct Judged {
-    seed: u64,
-    broken: Vec<(String, String)>,
-    digest: u64,
-    simulated: Duration,
-    real: Duration,
-    acknowledged: usize,
-    lies: usize,
-    conflicts: usize,
-    convictions: usize,
-    faults: BTreeMap<String, usize>,
-    liar: bool,
+/// The seeds that are still to run, and what became of the others.
+struct Batch<'a> {
+    args: &'a Args,
+    begun: Instant,
+    next: Mutex<Range<u64>>,
+    done: Mutex<Vec<Summary>>,
+    bar: ProgressBar,
 }
 
 pub fn run(args: &Args) -> Result<()> {
-    run::watch_panics();
-    let begun = Instant::now();
-    let next = Mutex::new(args.seeds.clone());
-    let judged = Mutex::new(Vec::new());
     let bar = ProgressBar::new(args.seeds.end - args.seeds.start);
-    bar.set_style(
-        ProgressStyle::with_template("{pos}/{len} seeds {bar:30} {elapsed} {msg}").expect("a sound template"),
-    );
-    std::thread::scope(|scope| {
-        for _ in 0..args.threads.max(1) {
-            scope.spawn(|| {
-                loop {
-                    let Some(seed) = next.lock().expect("no panic while it is held").next() else { return };
-                    let done = judge(seed, args);
-                    if !done.broken.is_empty() {
-                        bar.suspend(|| eprintln!("{}", failure(&done, args)));
-                        if args.fail_fast {
-                            next.lock().expect("no panic while it is held").start = args.seeds.end;
-                        }
-                    }
-                    bar.inc(1);
-                    let mut all = judged.lock().expect("no panic while it is held");
-                    all.push(done);
-                    bar.set_message(speed(&all, begun.elapsed()));
-                }
-            });
-        }
+    bar.set_style(ProgressStyle::with_template("{pos}/{len} seeds {bar:30} {elapsed} {msg}")?);
+    let next = Mutex::new(args.seeds.clone());
+    let batch = Batch { args, begun: Instant::now(), next, done: Mutex::default(), bar };
+    let outcomes: Vec<Result<()>> = std::thread::scope(|scope| {
+        let threads: Vec<_> = (0..args.threads.max(1)).map(|_| scope.spawn(|| batch.work())).collect();
+        threads.into_iter().map(|thread| thread.join().expect("a worker does not panic")).collect()
     });
-    bar.finish_and_clear();
-    let mut all = judged.into_inner().expect("no panic while it was held");
-    all.sort_by_key(|judged| judged.seed);
-    summarise(&all, begun.elapsed(), args)
+    outcomes.into_iter().collect::<Result<()>>()?;
+    batch.bar.finish_and_clear();
+    let mut all = batch.done.into_inner().expect("no panic while it was held");
+    all.sort_by_key(|summary| summary.seed);
+    summarise(&all, batch.begun.elapsed(), args)
 }
 
-fn options(seed: u64, args: &Args) -> Options {
-    Options { seed, sim_time: args.sim_time, trace: None, frames: false }
-}
-
-fn judge(seed: u64, args: &Args) -> Judged {
-    let report = run::run(options(seed, args));
-    let judged = checker::check(&report.history);
-    let mut broken = failures(&judged);
-    if args.twice {
-        let again = run::run(options(seed, args));
-        if again.digest != report.digest {
-            let why = format!("the first run gave {:016x}, the second {:016x}", report.digest, again.digest);
-            broken.push(("the same seed gives the same run".into(), why));
-        }
-    }
-    if !broken.is_empty()
-        && let Err(error) = keep(&report, &judged, args)
-    {
-        broken.push(("the history is kept".into(), error.to_string()));
-    }
-    Judged::of(&report, broken)
-}
-
-impl Judged {
-    fn of(report: &Report, broken: Vec<(String, String)>) -> Self {
-        use jepsen::history::What;
-        let mut faults = BTreeMap::new();
-        let (mut acknowledged, mut lies, mut convicted) = (0, 0, BTreeSet::new());
-        for record in &report.history {
-            match &record.what {
-                What::FaultBegan { fault, .. } => *faults.entry(fault.clone()).or_default() += 1,
-                What::Acknowledged { .. } => acknowledged += 1,
-                What::Lied { .. } => lies += 1,
-                What::Convicted { by, evidence, .. } => drop(convicted.insert((by, evidence))),
-                _ => {}
+impl Batch<'_> {
+    fn work(&self) -> Result<()> {
+        while let Some(seed) = self.take() {
+            let mut summary = self.replay(seed)?;
+            if self.args.twice {
+                let again = self.replay(seed)?;
+                if again.digest != summary.digest {
+                    let why = format!("the first run gave {}, the second {}", summary.digest, again.digest);
+                    summary.failures.push(Failure { invariant: "the same seed gives the same run".into(), why });
+                }
             }
+            if !summary.failures.is_empty() {
+                self.bar.suspend(|| eprintln!("{}", failure(&summary, self.args)));
+                if self.args.fail_fast {
+                    self.next.lock().expect("no panic while it is held").start = self.args.seeds.end;
+                }
+            }
+            self.bar.inc(1);
+            let mut done = self.done.lock().expect("no panic while it is held");
+            done.push(summary);
+            self.bar.set_message(format!("{:.0} x real time", simulated_s(&done) / self.begun.elapsed().as_secs_f64()));
         }
-        Self {
-            seed: report.seed,
-            broken,
-            digest: report.digest,
-            simulated: report.simulated,
-            real: report.real,
-            acknowledged,
-            lies,
-            conflicts: report.conflicts,
-            convictions: convicted.len(),
-            faults,
-            liar: report.swarm.liar.is_some(),
+        Ok(())
+    }
+
+    fn take(&self) -> Option<u64> {
+        if self.args.within.is_some_and(|within| self.begun.elapsed() > within) {
+            return None;
         }
+        self.next.lock().expect("no panic while it is held").next()
+    }
+
+    fn replay(&self, seed: u64) -> Result<Summary> {
+        let program = std::env::current_exe().context("the system tells where this program is")?;
+        let folder = self.args.out.join(format!("sim-{seed}"));
+        let time = format!("{}s", self.args.sim_time.as_secs());
+        let output = Command::new(program)
+            .args(["replay", "--seed", &seed.to_string(), "--sim-time", &time, "-o", "json", "--only-failed", "--out"])
+            .arg(folder)
+            .stderr(Stdio::piped())
+            .output()
+            .context("cannot run this program again")?;
+        serde_json::from_slice(&output.stdout).with_context(|| {
+            format!("seed {seed} ended with {}: {}", output.status, String::from_utf8_lossy(&output.stderr))
+        })
     }
 }
 
-/// The invariants that do not hold, with the reason.
-pub fn failures(judged: &[checker::Judged]) -> Vec<(String, String)> {
-    let failure = |judged: &checker::Judged| {
-        let why = judged.verdict.why()?;
-        Some((judged.invariant.to_owned(), format!("{}: {why}", judged.verdict.name())))
-    };
-    judged.iter().filter_map(failure).collect()
-}
-
-/// The history of a run in every form, and its report.
-fn keep(report: &Report, judged: &[checker::Judged], args: &Args) -> Result<()> {
-    let folder = args.out.join(format!("sim-{}", report.seed));
-    std::fs::create_dir_all(&folder)?;
-    history::save(&report.history, &folder.join("history.jsonl"))?;
-    history::to_edn(&report.history, &mut BufWriter::new(File::create(folder.join("history.edn"))?))?;
-    let seconds = format!("{}s", args.sim_time.as_secs());
-    let words = ["cargo", "run", "--release", "-p", "jepsen", "--", "replay", "--trace", "--sim-time"];
-    let command = words.into_iter().map(str::to_owned).chain([seconds, "--seed".into(), report.seed.to_string()]);
-    report::write(&folder, &report.history, judged, &Meta::here(command.collect()))?;
-    Ok(())
-}
-
-fn failure(judged: &Judged, args: &Args) -> String {
-    let mut text = format!("seed {}: FAILED", judged.seed);
-    for (name, why) in &judged.broken {
-        text += &format!("\n  {name}\n    {why}");
+fn failure(summary: &Summary, args: &Args) -> String {
+    let mut text = format!("seed {}: FAILED (liar: {})", summary.seed, summary.liar.as_deref().unwrap_or("none"));
+    for Failure { invariant, why } in &summary.failures {
+        text += &format!("\n  {invariant}\n    {why}");
     }
-    text + &format!("\n  jepsen replay --seed {} --sim-time {}s --trace", judged.seed, args.sim_time.as_secs())
+    text + &format!("\n  jepsen replay --seed {} --sim-time {}s --trace", summary.seed, args.sim_time.as_secs())
 }
 
-fn speed(all: &[Judged], real: Duration) -> String {
-    let simulated: Duration = all.iter().map(|judged| judged.simulated).sum();
-    format!("{:.0} x real time", simulated.as_secs_f64() / real.as_secs_f64())
+fn simulated_s(all: &[Summary]) -> f64 {
+    all.iter().map(|summary| summary.simulated_s).sum()
 }
 
-fn summarise(all: &[Judged], real: Duration, args: &Args) -> Result<()> {
-    let simulated: Duration = all.iter().map(|judged| judged.simulated).sum();
-    let one: Duration = all.iter().map(|judged| judged.real).sum();
-    let failed: Vec<&Judged> = all.iter().filter(|judged| !judged.broken.is_empty()).collect();
+fn summarise(all: &[Summary], real: Duration, args: &Args) -> Result<()> {
+    let (simulated, real) = (simulated_s(all), real.as_secs_f64());
+    let on_threads: f64 = all.iter().map(|summary| summary.real_s).sum();
+    let failed: Vec<&Summary> = all.iter().filter(|summary| !summary.failures.is_empty()).collect();
     let mut faults: BTreeMap<&str, usize> = BTreeMap::new();
-    for (fault, times) in all.iter().flat_map(|judged| &judged.faults) {
+    for (fault, times) in all.iter().flat_map(|summary| &summary.faults) {
         *faults.entry(fault).or_default() += times;
     }
-    let liars = all.iter().filter(|judged| judged.liar).count();
-    let per_day = liars as f64 / real.as_secs_f64() * 86_400.0;
-    let sum = |of: fn(&Judged) -> usize| all.iter().map(of).sum::<usize>();
+    let liars = all.iter().filter(|summary| summary.liar.is_some()).count();
+    let per_day = liars as f64 / real * 86_400.0;
+    let sum = |of: fn(&Summary) -> usize| all.iter().map(of).sum::<usize>();
     if args.output.json() {
-        let failures: Vec<_> = failed
-            .iter()
-            .map(|judged| json!({ "seed": judged.seed, "broken": judged.broken.iter().map(|(name, why)| json!({ "invariant": name, "why": why })).collect::<Vec<_>>() }))
-            .collect();
-        println!(
-            "{}",
-            json!({
-                "seeds": all.len(), "failed": failures, "simulatedHours": simulated.as_secs_f64() / 3600.0,
-                "realSeconds": real.as_secs_f64(), "speed": simulated.as_secs_f64() / real.as_secs_f64(),
-                "speedOfOneThread": simulated.as_secs_f64() / one.as_secs_f64(), "byzantineScenariosPerDay": per_day,
-                "acknowledged": sum(|judged| judged.acknowledged), "convictions": sum(|judged| judged.convictions),
-                "conflictingFinals": sum(|judged| judged.conflicts), "lies": sum(|judged| judged.lies), "faults": faults,
-                "digests": all.iter().map(|judged| (judged.seed.to_string(), format!("{:016x}", judged.digest))).collect::<BTreeMap<_, _>>(),
-            })
-        );
+        let told = json!({
+            "seeds": all.len(),
+            "failed": failed,
+            "simulatedHours": simulated / 3600.0,
+            "realSeconds": real,
+            "speed": simulated / real,
+            "speedOfOneThread": simulated / on_threads,
+            "byzantineScenariosPerDay": per_day,
+            "acknowledged": sum(|summary| summary.acknowledged),
+            "convictions": sum(|summary| summary.convictions),
+            "conflictingFinals": sum(|summary| summary.conflicts),
+            "faults": faults,
+            "digests": all.iter().map(|summary| (summary.seed.to_string(), &summary.digest)).collect::<BTreeMap<_, _>>(),
+        });
+        println!("{told}");
     } else {
         println!("{} seeds: {} failed", all.len(), failed.len());
         println!(
-            "simulated {:.1} h in {:.0} s: {:.0} x real time ({:.0} x on one thread)",
-            simulated.as_secs_f64() / 3600.0,
-            real.as_secs_f64(),
-            simulated.as_secs_f64() / real.as_secs_f64(),
-            simulated.as_secs_f64() / one.as_secs_f64()
+            "simulated {:.1} h in {real:.0} s: {:.0} x real time ({:.0} x on one thread)",
+            simulated / 3600.0,
+            simulated / real,
+            simulated / on_threads
         );
         println!(
             "{} events acknowledged; {liars} runs with a liar ({per_day:.0} a day at this pace), {} convictions, {} events with two FINALs",
-            sum(|judged| judged.acknowledged),
-            sum(|judged| judged.convictions),
-            sum(|judged| judged.conflicts)
+            sum(|summary| summary.acknowledged),
+            sum(|summary| summary.convictions),
+            sum(|summary| summary.conflicts)
         );
         let faults: Vec<String> = faults.iter().map(|(fault, times)| format!("{fault} {times}")).collect();
         println!("faults: {}", faults.join(", "));
@@ -230,10 +177,6 @@ fn summarise(all: &[Judged], real: Duration, args: &Args) -> Result<()> {
     if failed.is_empty() {
         return Ok(());
     }
-    bail!(
-        "{} of {} seeds failed: {:?}",
-        failed.len(),
-        all.len(),
-        failed.iter().map(|judged| judged.seed).collect::<Vec<_>>()
-    )
+    let seeds: Vec<u64> = failed.iter().map(|summary| summary.seed).collect();
+    bail!("{} of {} seeds failed: {seeds:?}", failed.len(), all.len())
 }

@@ -98,9 +98,9 @@ pub fn duration(ns: u64) -> String {
         0 => "0".into(),
         1..1000 => format!("{ms} ms"),
         1000..10_000 if !ms.is_multiple_of(1000) => format!("{}.{} s", ms / 1000, ms % 1000 / 100),
-        1000..120_000 => format!("{} s", ms / 1000),
-        120_000..7_200_000 if ms.is_multiple_of(60_000) => format!("{} min", ms / 60_000),
-        120_000..7_200_000 => format!("{} min {} s", ms / 60_000, ms % 60_000 / 1000),
+        1000..60_000 => format!("{} s", ms / 1000),
+        60_000..7_200_000 if ms.is_multiple_of(60_000) => format!("{} min", ms / 60_000),
+        60_000..7_200_000 => format!("{} min {} s", ms / 60_000, ms % 60_000 / 1000),
         _ => format!("{} h {} min", ms / 3_600_000, ms % 3_600_000 / 60_000),
     }
 }

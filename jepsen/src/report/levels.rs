@@ -90,6 +90,10 @@ fn cloud_of(out: &mut String, counts: &[[usize; 4]], cloud: &str, top: f64) {
         }
         below = above;
     }
+    if most == 0 {
+        let (x, y) = (LEFT + 12.0, top + HEIGHT / 2.0 + 4.0);
+        write!(out, "<text x=\"{x}\" y=\"{y}\">nobody asked this cloud</text>").expect("a string takes everything");
+    }
     let (end, name, number) = (LEFT - 8.0, top + HEIGHT / 2.0 + 4.0, top + 10.0);
     let (bottom, cloud) = (top + HEIGHT, chart::brief(cloud, 10));
     write!(

@@ -65,18 +65,11 @@ pub fn lies(body: &mut String, run: &Run<'_>) {
     }
     body.push_str("<h2>Lies</h2>\n<div class=\"wide\"><table class=\"log\">");
     body.push_str("<tr><th>at</th><th>cloud</th><th>lie</th><th>convicted by</th></tr>");
+    let convictions = run.convictions();
     for record in lies.iter().take(MAX_ROWS) {
         let What::Lied { cloud: liar, lie, detectable } = &record.what else { continue };
-        let mut judges: Vec<&str> = run
-            .history
-            .iter()
-            .filter_map(|record| match &record.what {
-                What::Convicted { by, cloud, valid: true, .. } if cloud == liar => Some(by.as_str()),
-                _ => None,
-            })
-            .collect();
-        judges.sort_unstable();
-        judges.dedup();
+        let judges: Vec<&str> =
+            convictions.iter().filter(|((_, cloud), _)| cloud == liar).map(|((by, _), _)| *by).collect();
         let judged = match (judges.is_empty(), detectable) {
             (false, _) => escape(&judges.join(", ")),
             (true, true) => "<b class=\"broken\">nobody</b>".into(),

@@ -17,10 +17,15 @@ const GAP: f64 = 3.0;
 /// A bar is never drawn narrower, so that short faults stay visible, and tells its name from here on.
 const NARROWEST: f64 = 2.0;
 const NAMED_FROM: f64 = 44.0;
+/// About the width of a letter.
+const LETTER: f64 = 6.4;
 
 pub fn draw(body: &mut String, run: &Run<'_>, scale: &Scale) {
     body.push_str("<h2>What happened to the nodes</h2>\n");
-    body.push_str("<p>Coloured: this node leads its cloud, with the term. Red: a fault that hits it.</p>\n");
+    let marks = if run.liars.is_empty() { "" } else { " Orange: a lie; green: a conviction." };
+    *body += &format!(
+        "<p>Coloured: this node leads its cloud, with the term. Red: a fault that hits it. Dashed: healing begins.{marks}</p>\n"
+    );
     let mut out = String::new();
     let mut y = 10.0;
     y = faults(&mut out, run, scale, y);
@@ -61,7 +66,9 @@ fn faults(out: &mut String, run: &Run<'_>, scale: &Scale, y: f64) -> f64 {
         let Some(row) = free_from.iter().position(|free| *free <= begin) else { continue };
         free_from[row] = end;
         rows = rows.max(row + 1);
-        bar(out, scale, (begin, end), y + row as f64 * (LANE + GAP), "fault", (fault.name, &told(fault)));
+        let y = y + row as f64 * (LANE + GAP);
+        bar(out, scale, (begin, end), y, "fault", &told(fault));
+        label(out, scale, (begin, end), y, fault.name);
     }
     if rows > 0 {
         name(out, "faults", y);
@@ -75,20 +82,25 @@ fn name(out: &mut String, name: &str, y: f64) {
         .expect("a string takes everything");
 }
 
-fn bar(out: &mut String, scale: &Scale, span_ns: (u64, u64), y: f64, class: &str, told: (&str, &str)) {
+fn bar(out: &mut String, scale: &Scale, span_ns: (u64, u64), y: f64, class: &str, title: &str) {
     let x = scale.x(span_ns.0);
     let width = (scale.x(span_ns.1) - x).max(NARROWEST);
-    let (label, title) = (told.0, escape(told.1));
-    let when = chart::duration(span_ns.0);
+    let (title, when) = (escape(title), chart::duration(span_ns.0));
     write!(
         out,
         "<rect class=\"{class}\" x=\"{x:.1}\" y=\"{y}\" width=\"{width:.1}\" height=\"{LANE}\" rx=\"3\">\
          <title>{title}, at {when}</title></rect>"
     )
     .expect("a string takes everything");
-    if width >= NAMED_FROM && !label.is_empty() {
+}
+
+/// The name of a bar, if it is wide enough; drawn after everything that may lie over the bar.
+fn label(out: &mut String, scale: &Scale, span_ns: (u64, u64), y: f64, label: &str) {
+    let x = scale.x(span_ns.0);
+    let width = scale.x(span_ns.1) - x;
+    if width >= NAMED_FROM {
         let (x, y) = (x + 6.0, y + LANE / 2.0 + 4.0);
-        let label = brief(label, (width / 7.0) as usize);
+        let label = brief(label, ((width - 10.0) / LETTER) as usize);
         write!(out, "<text class=\"on\" x=\"{x:.1}\" y=\"{y}\">{label}</text>").expect("a string takes everything");
     }
 }
@@ -123,14 +135,18 @@ fn lane(out: &mut String, run: &Run<'_>, scale: &Scale, node: &str, class: &str,
     let width = RIGHT - LEFT;
     write!(out, "<rect class=\"lane\" x=\"{LEFT}\" y=\"{y}\" width=\"{width}\" height=\"{LANE}\" rx=\"3\"/>")
         .expect("a string takes everything");
-    for (begin, end, term) in terms(run, scale, node).into_iter().take(MAX_BARS) {
-        let title = format!("{node} leads in term {term}");
-        bar(out, scale, (begin, end), y, class, (&format!("term {term}"), &title));
+    let mut terms = terms(run, scale, node);
+    terms.truncate(MAX_BARS);
+    for (begin, end, term) in &terms {
+        bar(out, scale, (*begin, *end), y, class, &format!("{node} leads in term {term}"));
     }
     let cloud = crate::checker::cloud_of(node);
     let hits = run.faults.iter().filter(|fault| fault.on.iter().any(|on| on == node || on == cloud));
     for fault in hits.take(MAX_BARS) {
-        bar(out, scale, span_ns(run, scale, fault), y, "hit", ("", &told(fault)));
+        bar(out, scale, span_ns(run, scale, fault), y, "hit", &told(fault));
+    }
+    for (begin, end, term) in &terms {
+        label(out, scale, (*begin, *end), y, &format!("term {term}"));
     }
 }
 

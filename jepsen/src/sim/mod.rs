@@ -11,5 +11,6 @@ mod nemesis;
 pub mod network;
 pub mod port;
 pub mod run;
+pub mod summary;
 pub mod swarm;
 pub mod trace;

@@ -1,7 +1,7 @@
 //! Watches the running system from inside, at every applied entry, for what no client can see: the
 //! invariants of Raft, and those of levels and convictions. It never touches anything.
 
-use super::cluster::{Cluster, Running};
+use super::cluster::{CLOUDS, Cluster, Running};
 use super::network::Seat;
 use crate::history::{Recorder, What};
 use std::collections::{BTreeMap, BTreeSet};
@@ -16,6 +16,8 @@ use tercetd::storage::wal::Position;
 use tokio::sync::broadcast::error::RecvError;
 
 const LOOK: Duration = Duration::from_millis(50);
+/// How often whole states are compared; it takes its time.
+const COMPARE: Duration = Duration::from_secs(1);
 /// The most violations that are written down: the first ones tell the story.
 const MAX_VIOLATIONS: usize = 20;
 
@@ -61,11 +63,17 @@ impl Monitor {
     pub fn start(cluster: Cluster, recorder: Arc<Recorder>, liars: &[String]) -> Arc<Self> {
         let liars = liars.iter().cloned().collect();
         let monitor = Arc::new(Self { cluster, recorder, liars, inner: Mutex::default() });
-        let watching = monitor.clone();
+        let (watching, comparing) = (monitor.clone(), monitor.clone());
         tokio::spawn(async move {
             loop {
                 watching.look();
                 tokio::time::sleep(LOOK).await;
+            }
+        });
+        tokio::spawn(async move {
+            loop {
+                tokio::time::sleep(COMPARE).await;
+                comparing.compare_replicas();
             }
         });
         monitor
@@ -265,9 +273,9 @@ impl Monitor {
         self.recorder.write(What::Convicted { by, cloud, evidence, valid: valid.unwrap_or(false) });
     }
 
-    /// At the end, replicas of a cloud that applied the same must be the same.
-    pub fn compare_replicas(&self, clouds: &[String]) {
-        for cloud in clouds {
+    /// Replicas of an honest cloud that applied the same must be the same.
+    pub fn compare_replicas(&self) {
+        for cloud in CLOUDS.into_iter().filter(|cloud| self.is_honest(cloud)) {
             let mut states: BTreeMap<u64, (Seat, Vec<Row>)> = BTreeMap::new();
             for seat in self.cluster.seats_of(cloud) {
                 let Some(running) = self.cluster.running(&seat) else { continue };

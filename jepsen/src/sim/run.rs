@@ -119,7 +119,7 @@ async fn simulate(options: Options) -> Report {
     storm(&cluster, &port, &monitor, &recorder, &swarm, &world, begun + options.sim_time * STORMY.0 / STORMY.1).await;
     trace.note(|| "everything is healed".into());
     settle::settle(&world, SETTLING, &Library).await;
-    monitor.compare_replicas(&honest);
+    monitor.compare_replicas();
     for panic in take_panics() {
         monitor.violated("no task panics", panic);
     }

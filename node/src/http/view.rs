@@ -84,7 +84,7 @@ pub struct SummaryView {
     #[schema(value_type = String, example = "SEALED")]
     pub level: Level,
     pub marks: MarksView,
-    /// The content that the level is about, or else the first one seen here.
+    /// As in the whole event: the settled content, or the first one seen here while none is settled.
     #[schema(value_type = Option<String>)]
     pub content_hash: Option<Hash>,
     pub tag: String,
@@ -99,7 +99,7 @@ impl SummaryView {
             source: key.source().to_owned(),
             level: record.level,
             marks: MarksView::of(record),
-            content_hash: shown_content(record, tenant),
+            content_hash: content_shown(record, tenant),
             tag: record.tag.to_string(),
         })
     }
@@ -213,7 +213,8 @@ pub struct EventJson {
     #[schema(value_type = String, example = "FINAL")]
     pub level: Level,
     pub marks: MarksView,
-    /// The content that the level is about, or else the first one seen here.
+    /// The content that the level is about, or the first one seen here while none is settled; null
+    /// while the settled one is still on its way to this cloud.
     #[schema(value_type = Option<String>)]
     pub content_hash: Option<Hash>,
     pub tag: String,
@@ -236,7 +237,7 @@ impl EventJson {
             audited_by: state.vote_fact(vote).audited_by.into_iter().collect(),
         });
         let votes = votes.collect();
-        let settled = shown_content(&record, tenant);
+        let settled = content_shown(&record, tenant);
         let contents: Vec<_> = bodies.into_iter().map(EnvelopeView::new).collect();
         let envelope = contents.iter().find(|body| Some(body.content_hash) == settled).cloned();
         Self {
@@ -255,10 +256,12 @@ impl EventJson {
     }
 }
 
-/// The content that an event's level is about, or else the first one seen here.
-fn shown_content(record: &EventRecord, tenant: &Tenant) -> Option<Hash> {
-    let settled = record.settled.as_ref().and_then(|salted| plain_content(record, tenant, salted));
-    settled.or_else(|| record.contents.first().copied())
+/// A level is never shown beside a content that it is not about.
+fn content_shown(record: &EventRecord, tenant: &Tenant) -> Option<Hash> {
+    match &record.settled {
+        Some(salted) => plain_content(record, tenant, salted),
+        None => record.contents.first().copied(),
+    }
 }
 
 /// The content that a leaf names, if its body is here.
@@ -315,4 +318,33 @@ pub fn timestamp(at: WallMillis) -> String {
 fn times_are_rfc_3339() {
     assert_eq!(timestamp(WallMillis(1_700_000_000_007)), "2023-11-14T22:13:20.007Z");
     assert_eq!(timestamp(WallMillis(u64::MAX)), u64::MAX.to_string());
+}
+
+#[cfg(test)]
+#[test]
+fn a_settled_content_is_shown_once_it_is_here_and_no_other_in_its_place() {
+    let [first, second] = [1, 2].map(|byte| Hash([byte; 32]));
+    let tenant = Tenant {
+        id: TenantId::new("shop").unwrap(),
+        secret: tercet_core::content::TenantSecret([9; 32]),
+        confirm: Confirm::Auto,
+        keys: Vec::new(),
+        unsigned: true,
+        max_pending: 1,
+    };
+    let mut record = EventRecord {
+        tag: tercet_core::ids::Tag([3; 32]),
+        key: None,
+        seq: None,
+        votes: Vec::new(),
+        contents: vec![first, second],
+        level: Level::Pending,
+        marks: tercet_core::events::Marks::default(),
+        settled: None,
+    };
+    assert_eq!(content_shown(&record, &tenant), Some(first));
+    record.settled = Some(tenant.secret.salted_content(&second));
+    assert_eq!(content_shown(&record, &tenant), Some(second));
+    record.contents = vec![first];
+    assert_eq!(content_shown(&record, &tenant), None, "its body is still on the way");
 }
