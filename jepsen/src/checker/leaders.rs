@@ -13,6 +13,10 @@ fn leaders(run: &Run<'_>) -> Result<(), String> {
     let mut leaders: BTreeMap<(&str, usize, u64), &str> = BTreeMap::new();
     for (at, record) in run.history.iter().enumerate() {
         let What::Led { cloud, node, term } = &record.what else { continue };
+        // While a state is lost, an old copy of it and a new group may both have counted.
+        if run.losses(cloud).any(|fault| fault.began < at && fault.ended.is_none_or(|ended| at < ended)) {
+            continue;
+        }
         let group = run.losses(cloud).filter(|fault| fault.began < at).count();
         let first = leaders.entry((cloud, group, *term)).or_insert(node);
         if first != node {

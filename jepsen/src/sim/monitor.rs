@@ -17,7 +17,7 @@ use tokio::sync::broadcast::error::RecvError;
 
 const LOOK: Duration = Duration::from_millis(50);
 /// How often whole states are compared; it takes its time.
-const COMPARE: Duration = Duration::from_secs(1);
+const COMPARE: Duration = Duration::from_secs(5);
 /// The most violations that are written down: the first ones tell the story.
 const MAX_VIOLATIONS: usize = 20;
 
@@ -41,13 +41,21 @@ struct Inner {
     applied: BTreeMap<(Group, u64), Position>,
     checked: BTreeMap<Seat, u64>,
     /// The highest standing that each cloud showed of each event.
-    standings: BTreeMap<(Group, Event), (Level, Option<Hash>)>,
+    standings: BTreeMap<(Group, Event), Standing>,
     /// The content that each honest cloud called SEALED, or FINAL.
     settled: BTreeMap<(Event, Level), BTreeMap<Hash, Group>>,
     convicted: BTreeSet<(Group, Hash)>,
     violations: BTreeSet<String>,
     watched: BTreeSet<Seat>,
     conflicts: BTreeSet<Event>,
+}
+
+/// What a cloud showed of an event.
+#[derive(Clone)]
+struct Standing {
+    level: Level,
+    settled: Option<Hash>,
+    conflict: bool,
 }
 
 fn group(seat: &str) -> Group {
@@ -217,23 +225,24 @@ impl Monitor {
         let mut inner = self.inner();
         let before = inner.standings.get(&(group.clone(), event.clone())).cloned();
         let mut wrong = Vec::new();
-        if let Some((was, content)) = &before
+        let conflict = found.record.marks.conflict;
+        if let Some(Standing { level: was, settled: content, conflict: conflicted }) = &before
             && *was >= Level::Final
         {
-            // A replica that lags shows what the others showed before: only its own fall would count,
-            // and the highest standing is kept. QUARANTINED after FINAL can come from no lag.
+            // A replica that lags shows what the others showed before, so a lower level means nothing.
+            // QUARANTINED after FINAL can come from no lag, nor can another content without a conflict.
             if level == Level::Quarantined {
                 wrong.push((
                     "FINAL never reverses",
                     format!("{event:?} was {was:?} at {group} and is {level:?} at {seat}"),
                 ));
             }
-            if level >= Level::Final && *content != settled && !found.record.marks.conflict {
+            if level >= Level::Final && *content != settled && !conflict && !conflicted {
                 wrong.push(("FINAL never reverses", format!("{event:?} changed its content at {seat}")));
             }
         }
-        if before.is_none_or(|(was, _)| was <= level) {
-            inner.standings.insert((group.clone(), event.clone()), (level, settled));
+        if before.is_none_or(|before| (before.level, before.conflict) <= (level, conflict)) {
+            inner.standings.insert((group.clone(), event.clone()), Standing { level, settled, conflict });
         }
         let reached = [Level::Final, Level::Sealed].into_iter().filter(|reached| level >= *reached);
         for (reached, content) in reached.filter_map(|reached| Some((reached, settled?))) {
