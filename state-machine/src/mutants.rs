@@ -71,7 +71,6 @@ planted! {
     ReadWithoutReadIndex, Node, "node/src/raft/mod.rs", "a read trusts the local state without asking whether this node still leads";
     WallClockForAt, Simulation, "node/src/raft/propose.rs", "the logged time is the leader's wall clock";
     FlushedWithoutLastApplied, Node, "node/src/raft/flush.rs", "a flush writes the state and forgets how far it goes";
-    FlushAheadOfLog, Simulation, "node/src/raft/flush.rs", "the state is written before the log that it follows from is durable";
     PurgedBeforeDurable, Simulation, "node/src/raft/snapshot.rs", "the log is purged up to what is applied, whether or not that is on disk";
     DedupOff, Core, "state-machine/src/events/apply.rs", "a repeated submission is taken as a new event";
     VotesTwice, Core, "state-machine/src/events/apply.rs", "an operator's second decision is a second vote";
