@@ -78,8 +78,8 @@ planted! {
     // ---- between clouds: signing, sending, verifying ----
     SignBeforeCommit, Simulation, "node/src/federation/sign.rs", "nodes sign what is in their log, committed or not";
     LongerHeadIgnored, Node, "node/src/federation/board.rs", "signing goes on although a peer holds more of the own log";
-    SignatureCheckSkipped, Simulation, "node/src/federation/verify.rs", "the signatures of received notes are not verified";
-    VoteWithoutTenantSignature, Simulation, "node/src/federation/verify.rs", "received contents are voted on without their tenant's signature";
+    SignatureCheckSkipped, Node, "node/src/federation/verify.rs", "the signatures of received notes are not verified";
+    VoteWithoutTenantSignature, Node, "node/src/federation/verify.rs", "received contents are voted on without their tenant's signature";
     EvidenceNotSentOn, Node, "node/src/federation/serve.rs", "evidence is not announced to other clouds";
     ThresholdOneLess, Core, "state-machine/src/transparency/note.rs", "a note with one signature too few is valid";
     DomainIgnored, Core, "state-machine/src/wire.rs", "hashed and signed bytes do not begin with their domain";
