@@ -20,6 +20,8 @@ enum Command {
     Replay(commands::replay::Args),
     /// Check a history that was written before
     Check(commands::check::Args),
+    /// Show which layer catches each planted bug
+    Mutants(commands::mutants::Args),
 }
 
 fn main() -> Result<()> {
@@ -27,5 +29,6 @@ fn main() -> Result<()> {
         Command::Sim(args) => commands::sim::run(&args),
         Command::Replay(args) => commands::replay::run(&args),
         Command::Check(args) => commands::check::run(&args),
+        Command::Mutants(args) => commands::mutants::run(&args),
     }
 }

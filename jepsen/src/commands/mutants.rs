@@ -49,15 +49,8 @@ pub struct Args {
     /// Take it as given that the layers find nothing in the product as it is
     #[arg(long)]
     skip_baseline: bool,
-    #[arg(short, long, value_enum, default_value_t = Output::Table)]
-    output: Output,
-}
-
-#[cfg(feature = "mutants")]
-#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
-enum Output {
-    Table,
-    Json,
+    #[command(flatten)]
+    output: super::Output,
 }
 
 #[cfg(feature = "mutants")]
@@ -67,7 +60,7 @@ pub fn run(args: &Args) -> Result<()> {
 
 #[cfg(feature = "mutants")]
 mod gate {
-    use super::{Args, Output};
+    use super::Args;
     use anyhow::{Context as _, Result, bail};
     use jepsen::mutants::{self, Effort, Layer, Programs, Verdict};
     use std::path::Path;
@@ -96,9 +89,9 @@ mod gate {
         }
         let verdicts = mutants::run(&programs, &effort, &which, tell).await?;
         let table = mutants::render(&verdicts);
-        match args.output {
-            Output::Json => println!("{}", serde_json::to_string_pretty(&verdicts)?),
-            Output::Table => println!("{table}"),
+        match args.output.json() {
+            true => println!("{}", serde_json::to_string_pretty(&verdicts)?),
+            false => println!("{table}"),
         }
         if args.only.is_empty() && args.layer.is_empty() {
             let readme = std::fs::read_to_string(README).with_context(|| format!("reading {README}"))?;

@@ -96,9 +96,12 @@ impl Programs {
 
     /// `jepsen sim`: the first seed that is not green.
     pub(super) async fn sim(&self, mutant: Option<Mutant>, effort: &Effort) -> Result<(String, Option<String>)> {
+        let histories = format!("target/jepsen/mutants/{}", mutant.map_or("none", Mutant::name));
         for seed in 0..effort.seeds {
             let seeds = format!("{seed}..{}", seed + 1);
-            let args = ["sim", "--seeds", &seeds, "--sim-time", &effort.sim_time, "-o", "json"];
+            let time = &effort.sim_time;
+            let args =
+                ["sim", "--seeds", &seeds, "--sim-time", time, "--threads", "1", "--out", &histories, "-o", "json"];
             let ended = self.jepsen(&args, mutant, effort.limit).await?;
             let why = serde_json::from_str(&ended.stdout).ok().and_then(|verdicts: Value| broken_invariant(&verdicts));
             if let Some(found) = ended.found(why, effort.limit)? {
