@@ -7,6 +7,8 @@
 
 pub mod checker;
 pub mod history;
+#[cfg(feature = "mutants")]
+pub mod mutants;
 pub mod port;
 pub mod random;
 pub mod report;

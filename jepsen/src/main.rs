@@ -18,6 +18,10 @@ enum Command {
     Sim(commands::sim::Args),
     /// Run one seed again and show what happened
     Replay(commands::replay::Args),
+    /// Explore every order of what clouds can do and hear, with liars, crashes and losses
+    Model(commands::model::Args),
+    /// Show which layer catches each planted bug
+    Mutants(commands::mutants::Args),
     /// Check a history that was written before
     Check(commands::check::Args),
     /// Draw the report of a history that was written before
@@ -28,6 +32,8 @@ fn main() -> ExitCode {
     let outcome = match Cli::parse().command {
         Command::Sim(args) => commands::sim::run(&args),
         Command::Replay(args) => commands::replay::run(&args),
+        Command::Model(args) => commands::model::run(&args),
+        Command::Mutants(args) => commands::mutants::run(&args),
         Command::Check(args) => commands::check::run(&args),
         Command::Report(args) => commands::report::run(&args),
     };

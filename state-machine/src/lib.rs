@@ -5,6 +5,28 @@
 //! everything that happened leaves as [`fact::Fact`]s. `node/` replicates it, `client/` verifies
 //! what it produced, `jepsen/` runs the very same code in simulation.
 
+#[cfg(all(feature = "mutants", not(debug_assertions)))]
+compile_error!("planted bugs never belong in a release build; use `--profile mutants`, or build without the feature");
+
+/// Whether a planted bug is switched on (see `mutants.rs`). Without the feature it is `false`, and the
+/// compiler drops the bug.
+#[cfg(not(feature = "mutants"))]
+#[macro_export]
+macro_rules! mutant {
+    ($name:ident) => {
+        false
+    };
+}
+
+/// Whether a planted bug is switched on (see [`mutants`]).
+#[cfg(feature = "mutants")]
+#[macro_export]
+macro_rules! mutant {
+    ($name:ident) => {
+        $crate::mutants::is_on($crate::mutants::Mutant::$name)
+    };
+}
+
 pub mod canonical;
 pub mod certificate;
 pub mod cloudevents;
@@ -19,6 +41,8 @@ pub mod genesis;
 pub mod ids;
 mod ledger;
 pub mod mirrors;
+#[cfg(feature = "mutants")]
+pub mod mutants;
 pub mod read;
 pub mod records;
 pub mod rejection;

@@ -2,6 +2,7 @@
 
 pub mod check;
 pub mod duration;
+pub mod mutants;
 pub mod replay;
 pub mod report;
 pub mod sim;

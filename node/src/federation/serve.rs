@@ -18,6 +18,7 @@ use tercet_core::events::RemoteBody;
 use tercet_core::fact::Fact;
 use tercet_core::ids::{CloudId, EpochId, Hash, NodeId, Tag};
 use tercet_core::mirrors::LogChunk;
+use tercet_core::mutant;
 use tercet_core::records::Broken;
 use tercet_core::transparency::{NoteBody, SignedNote};
 use tokio::sync::broadcast::error::RecvError;
@@ -147,6 +148,9 @@ impl Stream<'_> {
     }
 
     fn evidence_ids(&self) -> io::Result<Vec<Hash>> {
+        if mutant!(EvidenceNotSentOn) {
+            return Ok(Vec::new());
+        }
         let latest = |ids: &[Hash]| ids.iter().rev().take(MAX_ANNOUNCED).copied().collect();
         self.shared.replica.read(|view| Ok(latest(view.state.evidence_ids()))).map_err(io::Error::other)
     }

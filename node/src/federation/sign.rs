@@ -16,6 +16,7 @@ use std::time::Duration;
 use tercet_core::codec;
 use tercet_core::epochs::Opening;
 use tercet_core::ids::NodeId;
+use tercet_core::mutant;
 use tercet_core::records::Broken;
 use tercet_core::transparency::{NodeSignature, NoteBody, SignedNote};
 use tokio::time::Instant;
@@ -45,11 +46,18 @@ struct Ask {
 pub(super) async fn answer(shared: Arc<Shared>, from: NodeId, request: Bytes) -> Result<Bytes, String> {
     let Ask { index } = codec::decode(&request).map_err(|error| error.to_string())?;
     let mut applied = shared.replica.applied();
-    let waited = tokio::time::timeout(FOLLOW_TIMEOUT, applied.wait_for(|applied| *applied >= index)).await;
+    let least = if mutant!(SignBeforeCommit) { 0 } else { index };
+    let waited = tokio::time::timeout(FOLLOW_TIMEOUT, applied.wait_for(|applied| *applied >= least)).await;
     if !matches!(waited, Ok(Ok(_))) {
         return Err(format!("log index {index} is not applied on {} yet", shared.node));
     }
     drop(waited);
+    #[cfg(feature = "mutants")]
+    if mutant!(SignBeforeCommit) {
+        let (_, body) =
+            shared.replica.foresee(index).map_err(|error| error.to_string())?.ok_or("it is not here yet")?;
+        return Ok(Bytes::from(codec::encode(&body.sign(&shared.node, &shared.key))));
+    }
     let body = shared.replica.read(|view| Ok(view.state.note_body_at(index).cloned())).map_err(|e| e.to_string())?;
     let Some(body) = body else {
         return Err(format!("{} no longer remembers its note at log index {index}", shared.node));
@@ -116,6 +124,7 @@ async fn sign_on(shared: &Shared) -> Result<(), Broken> {
                 biased;
                 changed = applied.changed() => if changed.is_err() { return Ok(()) },
                 _ = board.changed() => {}
+                () = tokio::time::sleep(ROUND_GAP), if mutant!(SignBeforeCommit) => {}
             }
             continue;
         };
@@ -140,6 +149,12 @@ async fn sign_on(shared: &Shared) -> Result<(), Broken> {
 
 /// What is to be signed now: the note as it stands after the latest applied index.
 fn due(shared: &Shared, last: Option<&NoteBody>) -> Result<Option<(u64, NoteBody, Opening)>, Broken> {
+    #[cfg(feature = "mutants")]
+    if mutant!(SignBeforeCommit) {
+        let foreseen = shared.replica.foresee(0)?.filter(|(_, body)| Some(body) != last && body.size > 0);
+        let opening = shared.replica.read(|view| Ok(view.state.opening(&shared.me).cloned()))?;
+        return Ok(foreseen.zip(opening).map(|((index, body), opening)| (index, body, opening)));
+    }
     shared.replica.read(|view| {
         let Some(body) = view.state.note_body().filter(|body| Some(body) != last && body.size > 0) else {
             return Ok(None);

@@ -2,6 +2,7 @@
 //! memory. Each test is a behaviour that a user of the federation relies on.
 
 mod sim;
+mod verifying;
 
 use crate::env::Entropy;
 use crate::env::memory::SeededEntropy;

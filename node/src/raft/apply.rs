@@ -55,7 +55,7 @@ impl Recent {
 pub struct Store {
     genesis: Genesis,
     cloud: CloudId,
-    region: String,
+    pub region: String,
     pub engine: Arc<dyn Engine>,
     pub log: Arc<dyn Log>,
     machine: RwLock<Machine>,

@@ -27,6 +27,7 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 use tercet_core::ids::NodeId;
+use tercet_core::mutant;
 use tokio::sync::oneshot;
 
 /// Entries purged at once, if so many are kept.
@@ -61,7 +62,7 @@ pub fn config(shared: &Shared) -> anyhow::Result<openraft::Config> {
         purge_batch_size: PURGE_ENTRIES.min(kept_entries.max(1)),
         enable_pre_vote: Some(true),
         // A leader that lost power may have lost the end of its log: it has to be elected again.
-        enable_leader_restore: Some(false),
+        enable_leader_restore: Some(mutant!(LeaderRestoreOn)),
         // A member that lost its disk comes back with an empty log (see above why that is safe).
         allow_log_reversion: Some(true),
         enable_elect: shared.may_vote.load(Ordering::SeqCst),
@@ -112,6 +113,7 @@ pub async fn run(shared: &Arc<Shared>, plan: Plan) -> anyhow::Result<Raft> {
     if plan.empty_log && !alone {
         match ask_all(shared).await {
             Found::NewGroup => initialise = shared.id == 1,
+            Found::Group { .. } if mutant!(WipedNodeVotesAtOnce) => {}
             Found::Group { vote, last } => rejoin(shared, vote, last).await?,
         }
     }

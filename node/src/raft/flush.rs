@@ -9,6 +9,7 @@ use super::machine::Rows;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
+use tercet_core::mutant;
 use tercet_core::records::{Broken, Row};
 use tokio::sync::{Notify, OwnedRwLockReadGuard, OwnedRwLockWriteGuard, RwLock, watch};
 use tokio::time::Instant;
@@ -155,7 +156,7 @@ pub async fn once(store: &Arc<Store>) -> Result<(), Broken> {
         // One value a key: engines may order two values of one generation as they like.
         let mut rows = Rows::clone(&frozen);
         rows.extend(machine.state.hot_rows());
-        rows.extend([stored.row()]);
+        rows.extend([if mutant!(FlushedWithoutLastApplied) { store.stored().row() } else { stored.row() }]);
         (rows.into_iter().collect(), stored)
     };
     let next = stored.applied.as_ref().map_or(0, |id| id.index + 1);

@@ -7,6 +7,8 @@
 mod apply;
 mod boot;
 mod flush;
+#[cfg(feature = "mutants")]
+mod foresee;
 mod log_store;
 mod machine;
 mod network;
@@ -17,7 +19,7 @@ mod snapshot;
 mod tests;
 mod types;
 
-use crate::env::{Entropy, Env};
+use crate::env::{Entropy, Env, WallClock};
 use crate::peer::{Handler, Method, PeerClient};
 use crate::storage::Engine;
 use crate::storage::wal::{Log, MemoryLog, Wal};
@@ -35,6 +37,7 @@ use tercet_core::command::{Command, Reply};
 use tercet_core::fact::Fact;
 use tercet_core::genesis::Genesis;
 use tercet_core::ids::{CloudId, NodeId, RequestId};
+use tercet_core::mutant;
 use tercet_core::records::{Broken, Records};
 use tercet_core::rejection::Rejection;
 use tercet_core::state::State;
@@ -135,6 +138,8 @@ struct Shared {
     raft: OnceLock<Raft>,
     peers: PeerClient,
     entropy: Arc<dyn Entropy>,
+    /// The logged time never follows it; only a planted bug would.
+    wall: Arc<dyn WallClock>,
     sessions: Arc<snapshot::Sessions>,
     /// Where fetched snapshots are kept aside.
     spool_dir: Option<PathBuf>,
@@ -219,6 +224,7 @@ impl Replica {
             raft: OnceLock::new(),
             peers: peers.clone(),
             entropy: env.entropy,
+            wall: env.wall,
             sessions: Arc::default(),
             spool_dir: config.log_dir,
             incoming: Mutex::default(),
@@ -289,6 +295,9 @@ impl Replica {
     /// ReadIndex: once it returns, `read` sees everything committed before the call. Only on a leader.
     pub async fn linearize(&self) -> Result<u64, ProposeError> {
         self.check_running()?;
+        if mutant!(ReadWithoutReadIndex) && self.leadership().borrow().is_leader {
+            return Ok(*self.applied().borrow());
+        }
         let raft = self.inner.shared.raft.get().ok_or(ProposeError::NoLeader)?;
         let read = raft.ensure_linearizable(ReadPolicy::ReadIndex);
         match tokio::time::timeout(self.inner.election_max, read).await {
@@ -380,7 +389,7 @@ async fn operate(shared: Arc<Shared>, raft: Raft, queue: mpsc::Receiver<propose:
     let leadership = shared.leadership.subscribe();
     tokio::join!(
         boot::watch_rejoin(shared.clone(), raft.clone()),
-        propose::run(raft.clone(), shared.store.clone(), leadership, queue),
+        propose::run(raft.clone(), shared.store.clone(), shared.wall.clone(), leadership, queue),
         watch_raft(shared, raft),
     );
 }

@@ -7,7 +7,7 @@ use super::apply::Store;
 use super::network::call;
 use super::types::{LeaderId, Proposal, Raft, TypeConfig};
 use super::{Committed, Leadership, ProposeError, Replica};
-use crate::env::MAX_FRAME_BYTES;
+use crate::env::{MAX_FRAME_BYTES, WallClock};
 use crate::peer::Method;
 use bytes::Bytes;
 use openraft::errors::{ClientWriteError, ForwardToLeader};
@@ -20,6 +20,7 @@ use std::time::Duration;
 use tercet_core::codec;
 use tercet_core::command::Command;
 use tercet_core::ids::{NodeId, RequestId};
+use tercet_core::mutant;
 use tercet_core::rejection::Rejection;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, oneshot, watch};
 use tokio::time::Instant;
@@ -114,6 +115,7 @@ impl Clock {
 pub async fn run(
     raft: Raft,
     store: Arc<Store>,
+    wall: Arc<dyn WallClock>,
     mut leadership: watch::Receiver<Leadership>,
     mut queue: mpsc::Receiver<Pending>,
 ) {
@@ -137,7 +139,10 @@ pub async fn run(
             continue;
         }
         let sent = match current_clock(&raft, &store, &mut leadership, &mut clock).await {
-            Ok(clock) => submit(&raft, clock, pending.body).await,
+            Ok(clock) => {
+                let at = if mutant!(WallClockForAt) { wall.now().0 } else { clock.stamp() };
+                submit(&raft, clock.leader, Proposal { at, body: pending.body }).await
+            }
             Err(error) => Err(error),
         };
         // Whoever asked may have gone; the command is then on its way all the same.
@@ -145,10 +150,9 @@ pub async fn run(
     }
 }
 
-async fn submit(raft: &Raft, clock: &mut Clock, body: Bytes) -> Result<Sent, ProposeError> {
+async fn submit(raft: &Raft, leader: LeaderId, proposal: Proposal) -> Result<Sent, ProposeError> {
     let (responder, outcome) = ProgressResponder::<TypeConfig, Outcome>::complete_only();
-    let proposal = Proposal { at: clock.stamp(), body };
-    let written = raft.write(proposal).with_leader(clock.leader).responder(responder).await;
+    let written = raft.write(proposal).with_leader(leader).responder(responder).await;
     written.map(|()| Sent(outcome)).map_err(|_| ProposeError::Stopped)
 }
 

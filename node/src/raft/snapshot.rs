@@ -25,6 +25,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 use tercet_core::codec;
 use tercet_core::ids::NodeId;
+use tercet_core::mutant;
 use tercet_core::records::{Broken, Row};
 use tokio::time::Instant;
 
@@ -128,6 +129,11 @@ impl RaftSnapshotBuilder<TypeConfig> for Builder {
     type SnapshotData = SnapshotData;
 
     async fn build_snapshot(&mut self) -> io::Result<SnapshotOf<TypeConfig, SnapshotData>> {
+        if mutant!(PurgedBeforeDurable) {
+            let mut snapshot = held(&self.store).await;
+            snapshot.meta.last_log_id = self.store.read().applied;
+            return Ok(snapshot);
+        }
         self.store.flush.flush_now(&self.store).await;
         Ok(held(&self.store).await)
     }

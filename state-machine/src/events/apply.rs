@@ -3,16 +3,17 @@
 
 use super::{Body, Command, EventRecord, Level, MAX_SUBMIT, Marks, Receipt, RecordedVote, RemoteBody, Submission};
 use crate::command::Reply;
-use crate::content::{Content, Envelope};
+use crate::content::{Content, Envelope, salted};
 use crate::fact::Fact;
 use crate::ids::{EpochId, EventKey, Hash, Tag, TenantId};
-use crate::ledger::{self, keys};
+use crate::ledger::{self, Log, keys};
 use crate::records::Broken;
 use crate::rejection::Rejection;
 use crate::state::Tx;
 use crate::tenants::{Confirm, Tenant};
 use crate::time::WallMillis;
 use crate::transparency::{Leaf, Verdict, Vote};
+use crate::wire::sha256;
 
 /// The most different contents of one key whose bodies are kept: one a cloud, and one to spare.
 pub const MAX_CONTENTS: usize = 4;
@@ -45,7 +46,7 @@ fn submit(tx: &mut Tx<'_>, created_at: WallMillis, item: &Submission) -> Result<
     }
     let content_hash = content.hash();
     let tag = tenant.secret.tag(&tx.state.fed, &tenant.id, &content.key);
-    let known = tx.record(&tag)?;
+    let known = if mutant!(DedupOff) { None } else { tx.record(&tag)? };
     if let Some(record) = &known {
         if record.contents.contains(&content_hash) {
             return Ok(Ok(receipt(tx, record, content_hash, false)?));
@@ -159,12 +160,21 @@ fn vote(
     content_hash: Hash,
     verdict: Verdict,
 ) {
+    let hash = envelope.hash(&content_hash);
+    let mut salted_content = tenant.secret.salted_content(&content_hash);
+    if mutant!(RandomSalt) {
+        let leaf = tx.state.own_log().map_or(0, Log::size).to_be_bytes();
+        salted_content = salted(&content_hash, &sha256(&leaf));
+    }
+    if mutant!(ContentHashOverEnvelope) {
+        salted_content = tenant.secret.salted_content(&hash);
+    }
     let vote = Vote {
         config: 0,
         tag: record.tag,
         verdict,
-        content: tenant.secret.salted_content(&content_hash),
-        envelope: tenant.secret.salted_envelope(&envelope.hash(&content_hash)),
+        content: salted_content,
+        envelope: tenant.secret.salted_envelope(&hash),
     };
     let (epoch, index) = append_own(tx, &Leaf::Vote(vote.clone()));
     record.votes.push(RecordedVote { cloud: tx.state.me.clone(), epoch, index, vote, branch: None });
@@ -209,7 +219,7 @@ fn decide(
     let Some(bytes) = tx.records.get(&keys::body(&tag, content_hash))? else {
         return Ok(Err(Rejection::UnknownContent(*content_hash)));
     };
-    if let Some(own) = record.vote_of(&tx.state.me) {
+    if let Some(own) = record.vote_of(&tx.state.me).filter(|_| !mutant!(VotesTwice)) {
         let same = own.verdict() == verdict && own.vote.content == tenant.secret.salted_content(content_hash);
         return Ok(if same { Ok(Reply::Done) } else { Err(Rejection::AlreadyVoted(key.clone())) });
     }

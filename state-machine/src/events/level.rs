@@ -52,7 +52,8 @@ pub struct Standing {
 pub fn standing(genesis: &Genesis, votes: &[VoteFact], flagged: &BTreeSet<CloudId>) -> Standing {
     // No honest cloud audits a convicted one any more: what it says from then on is no fact.
     let counts = |vote: &&VoteFact| !flagged.contains(&vote.cloud) || !vote.audited_by.is_empty();
-    let votes: &[VoteFact] = &votes.iter().filter(counts).cloned().collect::<Vec<_>>();
+    let counted = if mutant!(LevelDependsOnOrder) { 2 } else { usize::MAX };
+    let votes: &[VoteFact] = &votes.iter().filter(counts).take(counted).cloned().collect::<Vec<_>>();
     let (level, settled, conflict) = level(genesis, votes, flagged);
     let review = match settled {
         Some(content) if !flagged.is_empty() => {
@@ -88,7 +89,8 @@ fn level(genesis: &Genesis, votes: &[VoteFact], flagged: &BTreeSet<CloudId>) -> 
         .filter(|(level, _)| *level >= Level::Final)
         .collect();
     settled.sort_by_key(|&(level, content)| (std::cmp::Reverse(level), content));
-    if let Some(&(level, content)) = settled.first() {
+    let overwritten = mutant!(FinalOverwritten) && contents.len() > 1;
+    if let Some(&(level, content)) = settled.first().filter(|_| !overwritten) {
         return (level, Some(content), settled.len() > 1);
     }
     let voted: BTreeSet<&CloudId> = votes.iter().map(|vote| &vote.cloud).collect();
@@ -114,17 +116,19 @@ fn content_level(genesis: &Genesis, votes: &[VoteFact], content: Hash, waived: &
         audits.entry(&vote.cloud).or_default().extend(&vote.audited_by);
     }
     let voters: Vec<&CloudId> = audits.keys().copied().collect();
+    let quorum = if mutant!(QuorumOfOne) { 1 } else { u64::from(genesis.quorum) };
     let mut best = Level::Pending;
     for set in 1_u32..1 << voters.len() {
         let members: Vec<&CloudId> =
             voters.iter().enumerate().filter(|(at, _)| set >> at & 1 == 1).map(|(_, cloud)| *cloud).collect();
         let weight: u64 = members.iter().map(|cloud| genesis.weight(cloud)).sum();
         let audited = |of: &CloudId, by: &CloudId| by == of || waived.contains(by) || audits[of].contains(by);
-        let mutual = members.iter().all(|of| members.iter().all(|by| audited(of, by)));
-        if weight < u64::from(genesis.quorum) || !mutual {
+        let mutual = mutant!(FinalWithoutAudits) || members.iter().all(|of| members.iter().all(|by| audited(of, by)));
+        if weight < quorum || !mutual {
             continue;
         }
-        let sealed = members.iter().all(|of| genesis.clouds().all(|by| audited(of, by)));
+        let asked = |by: &CloudId| !mutant!(SealedWithoutTheThird) || members.contains(&by);
+        let sealed = members.iter().all(|of| genesis.clouds().filter(|by| asked(by)).all(|by| audited(of, by)));
         best = best.max(if sealed { Level::Sealed } else { Level::Final });
     }
     best

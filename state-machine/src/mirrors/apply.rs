@@ -45,7 +45,8 @@ fn extend(tx: &mut Tx<'_>, chunk: &LogChunk) -> Result<ChunkOutcome, Broken> {
     }
     let recovering = tx.state.hot.recovery.is_some();
     let Some(log) = tx.state.hot.logs.get(&at) else { return Ok(ChunkOutcome::WrongEpoch) };
-    if log.closed || (chunk.cloud == tx.state.me && !recovering) {
+    let closed = log.closed && !mutant!(EpochIgnored);
+    if closed || (chunk.cloud == tx.state.me && !recovering) {
         return Ok(ChunkOutcome::WrongEpoch);
     }
     let have = log.size();
@@ -63,7 +64,8 @@ fn extend(tx: &mut Tx<'_>, chunk: &LogChunk) -> Result<ChunkOutcome, Broken> {
         return Ok(if fresh.is_empty() { ChunkOutcome::Known } else { ChunkOutcome::Mismatch });
     }
     let mut frontier = log.frontier.clone();
-    if !leads_to_note(&mut frontier, fresh, chunk) || !openings_fit(tx, &at, have, fresh) {
+    let fits = leads_to_note(&mut frontier, fresh, chunk) || mutant!(AuditSkipped);
+    if !fits || !openings_fit(tx, &at, have, fresh) {
         return Ok(ChunkOutcome::Mismatch);
     }
     let newer = log.note.as_ref().is_none_or(|known| is_newer(&chunk.note, known));
@@ -123,10 +125,12 @@ fn is_newer(new: &SignedNote, known: &SignedNote) -> bool {
 
 fn take_leaves(tx: &mut Tx<'_>, at: &(CloudId, EpochId), fresh: &[Leaf]) -> Result<(), Broken> {
     let mut frontier = tx.state.hot.logs[at].frontier.clone();
+    let first = frontier.size();
     for leaf in fresh {
         let index = ledger::append(tx.records, &at.0, &at.1, &mut frontier, leaf);
         match leaf {
             Leaf::Open(_) => {}
+            _ if mutant!(CursorSkipsALeaf) && index == first && fresh.len() > 1 => {}
             Leaf::Held { tag, .. } => {
                 if tx.record(tag)?.is_none() {
                     tx.miss(*tag);
@@ -151,7 +155,7 @@ fn take_vote(tx: &mut Tx<'_>, found: RecordedVote) -> Result<(), Broken> {
     {
         return Ok(());
     }
-    if record.has_vote_of(&found.cloud) {
+    if record.has_vote_of(&found.cloud) && !mutant!(DoubleVoteNotLookedFor) {
         tx.state.hot.suspected.push((found.cloud.clone(), tag));
     }
     if record.votes.iter().filter(|vote| vote.cloud == found.cloud).count() < MAX_VOTES_PER_CLOUD {
@@ -175,7 +179,7 @@ fn take_note(tx: &mut Tx<'_>, at: &(CloudId, EpochId), note: &SignedNote) -> Res
     let log = tx.state.hot.logs.get_mut(at).expect("the caller found it");
     let audited = log.note.replace(note.clone());
     prove_double_votes(tx, at)?;
-    if tx.state.hot.frozen.contains(at) {
+    if tx.state.hot.frozen.contains(at) && !mutant!(FlaggedStillAudited) {
         // The note kept stays the one that was audited, so that proofs to others are about it.
         tx.state.hot.logs.get_mut(at).expect("the caller found it").note = audited;
         return keep_misfit(tx, note);

@@ -353,7 +353,7 @@ impl Sim {
     // ---- what the clouds know ----
 
     /// Reads at the node of a cloud that has applied most.
-    fn read<R>(&self, name: &str, f: impl Fn(&crate::raft::View<'_>) -> R) -> R {
+    pub fn read<R>(&self, name: &str, f: impl Fn(&crate::raft::View<'_>) -> R) -> R {
         let nodes = self.nodes_of(name);
         let running = self.nodes.iter().filter(|(id, _)| nodes.contains(id)).map(|(_, node)| node);
         let node = running.max_by_key(|node| *node.replica.applied().borrow()).expect("a node of it runs");
@@ -377,16 +377,21 @@ impl Sim {
         self.read(at, |view| view.state.evidence_ids().len())
     }
 
-    fn size(&self, at: &str, of: &str) -> u64 {
+    pub fn size(&self, at: &str, of: &str) -> u64 {
         self.read(at, |view| view.state.head(&cloud(of)).map_or(0, |head| head.size))
     }
 
     pub async fn peers(&self, name: &str) -> Vec<PeerCloud> {
-        self.nodes[&self.leader(name).await].federation.peers()
+        self.federation(name).await.peers()
     }
 
     pub async fn signed(&self, name: &str) -> Option<Arc<SignedNote>> {
-        self.nodes[&self.leader(name).await].federation.signed_note().borrow().clone()
+        self.federation(name).await.signed_note().borrow().clone()
+    }
+
+    /// The federation of a cloud's leader.
+    pub async fn federation(&self, name: &str) -> &Federation {
+        &self.nodes[&self.leader(name).await].federation
     }
 
     // ---- waiting ----

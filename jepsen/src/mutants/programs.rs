@@ -1,0 +1,251 @@
+//! The processes that look for a planted bug: this program itself, and the product's own tests.
+
+use super::{Effort, Layer};
+use anyhow::{Context as _, Result, bail};
+use serde_json::Value;
+use std::ffi::OsStr;
+use std::path::{Path, PathBuf};
+use std::process::Stdio;
+use std::time::Duration;
+use tercet_core::mutants::{Mutant, VARIABLE};
+use tokio::process::Command;
+
+/// The longest description of what was found.
+const MAX_FOUND_CHARS: usize = 160;
+/// What our own commands exit with if something does not hold.
+const BROKEN: i32 = 1;
+
+/// Built once, run many times.
+pub struct Programs {
+    jepsen: PathBuf,
+    core: Vec<TestProgram>,
+    node: Vec<TestProgram>,
+}
+
+struct TestProgram {
+    path: PathBuf,
+    /// The folder of its crate: tests read files from there.
+    folder: PathBuf,
+}
+
+/// What a process did within its limit.
+struct Ended {
+    code: Option<i32>,
+    stdout: String,
+    stderr: String,
+    /// It was killed because it took too long.
+    late: bool,
+}
+
+impl Programs {
+    /// Builds the tests that these layers need, with the feature and in the profile of this program.
+    pub async fn prepare(layers: &[Layer]) -> Result<Self> {
+        let jepsen = std::env::current_exe().context("finding this program")?;
+        let folder = jepsen.parent().and_then(Path::file_name).and_then(OsStr::to_str).unwrap_or_default();
+        let profile = if folder == "debug" { "dev" } else { folder };
+        let tests = |layer, package: &'static str| async move {
+            if layers.contains(&layer) { build_tests(package, profile).await } else { Ok(Vec::new()) }
+        };
+        let core = tests(Layer::Core, "tercet-core").await?;
+        let node = tests(Layer::Node, "tercetd").await?;
+        Ok(Self { core, node, jepsen })
+    }
+
+    /// The first test that fails.
+    pub(super) async fn tests(
+        &self,
+        layer: Layer,
+        mutant: Option<Mutant>,
+        limit: Duration,
+    ) -> Result<(String, Option<String>)> {
+        let programs = if layer == Layer::Core { &self.core } else { &self.node };
+        let mut count = 0;
+        for TestProgram { path, folder } in programs {
+            let mut command = Command::new(path);
+            command.current_dir(folder);
+            let ended = run(command, mutant, limit).await?;
+            count += ended.stdout.lines().filter(|line| line.starts_with("test ")).count();
+            let failed = ended.stdout.lines().find_map(|line| line.strip_prefix("test ")?.strip_suffix(" ... FAILED"));
+            if let Some(test) = failed {
+                return Ok((tests_of(count), Some(test.to_owned())));
+            }
+            if ended.late {
+                return Ok((tests_of(count), Some(format!("a test hangs for {limit:?}"))));
+            }
+            if ended.code != Some(0) {
+                return Ok((tests_of(count), Some(format!("{} ended with {:?}", path.display(), ended.code))));
+            }
+        }
+        Ok((tests_of(count), None))
+    }
+
+    /// `jepsen model`: the first configuration that is not green.
+    pub(super) async fn model(&self, mutant: Option<Mutant>, limit: Duration) -> Result<(String, Option<String>)> {
+        let ended = self.jepsen(&["model", "--config", "all", "-o", "json"], mutant, limit).await?;
+        let outcomes: Vec<Value> = serde_json::from_str(&ended.stdout).unwrap_or_default();
+        let failures = |outcome: &Value| outcome["failures"].as_array().cloned().unwrap_or_default();
+        let red = outcomes.iter().find(|outcome| !failures(outcome).is_empty());
+        let states = |outcome: &Value| outcome["unique"].as_u64().unwrap_or(0);
+        let effort = format!("{} states", red.map_or_else(|| outcomes.iter().map(states).sum(), states));
+        let why = red.map(|outcome| {
+            let failure = failures(outcome)[0].as_str().unwrap_or_default().to_owned();
+            format!("{}: {failure}", outcome["config"].as_str().unwrap_or_default())
+        });
+        Ok((effort, ended.found(why, limit)?))
+    }
+
+    /// `jepsen sim`: the first seed that is not green.
+    pub(super) async fn sim(&self, mutant: Option<Mutant>, effort: &Effort) -> Result<(String, Option<String>)> {
+        let histories = format!("target/jepsen/mutants/{}", mutant.map_or("none", Mutant::name));
+        for seed in 0..effort.seeds {
+            let seeds = format!("{seed}..{}", seed + 1);
+            let time = &effort.sim_time;
+            let args =
+                ["sim", "--seeds", &seeds, "--sim-time", time, "--threads", "1", "--out", &histories, "-o", "json"];
+            let ended = self.jepsen(&args, mutant, effort.limit).await?;
+            let why = serde_json::from_str(&ended.stdout).ok().and_then(|verdicts: Value| broken_invariant(&verdicts));
+            if let Some(found) = ended.found(why, effort.limit)? {
+                return Ok((seeds_of(seed + 1), Some(found)));
+            }
+        }
+        Ok((seeds_of(effort.seeds), None))
+    }
+
+    /// `jepsen real`: one run. The planted bug reaches the nodes through their environment.
+    pub(super) async fn real(&self, mutant: Option<Mutant>, effort: &Effort) -> Result<(String, Option<String>)> {
+        let args = ["real", "--time", &effort.real_time, "--nemesis", "all", "--seed", "1", "-o", "json"];
+        let ended = self.jepsen(&args, mutant, effort.limit).await?;
+        let why = serde_json::from_str(&ended.stdout).ok().and_then(|verdict: Value| broken_invariant(&verdict));
+        Ok((effort.real_time.clone(), ended.found(why, effort.limit)?))
+    }
+
+    async fn jepsen(&self, args: &[&str], mutant: Option<Mutant>, limit: Duration) -> Result<Ended> {
+        let mut command = Command::new(&self.jepsen);
+        command.args(args);
+        run(command, mutant, limit).await
+    }
+}
+
+fn tests_of(count: usize) -> String {
+    format!("{count} tests")
+}
+
+fn seeds_of(count: u64) -> String {
+    if count == 1 { "1 seed".into() } else { format!("{count} seeds") }
+}
+
+impl Ended {
+    /// What one of our own commands found: `why`, or else its last words. A command that could not do
+    /// its work is an error, and never a find.
+    fn found(&self, why: Option<String>, limit: Duration) -> Result<Option<String>> {
+        let last = self.stderr.lines().rev().find(|line| !line.trim().is_empty()).unwrap_or("no word of why");
+        let panicked = || self.stderr.lines().skip_while(|line| !line.contains("panicked at")).nth(1);
+        match self.code {
+            _ if self.late => Ok(Some(format!("no end within {limit:?}"))),
+            Some(0) => Ok(None),
+            Some(BROKEN) => Ok(Some(shorten(why.as_deref().unwrap_or(last)))),
+            Some(101) => Ok(Some(shorten(&format!("panic: {}", panicked().unwrap_or(last))))),
+            Some(code) => bail!("a layer could not run (exit code {code}): {last}"),
+            None => bail!("a layer was killed by a signal: {last}"),
+        }
+    }
+}
+
+/// The first invariant that any part of a verdict calls broken: `{"invariant": name, "why": ..}`, or
+/// `{"broken": [[name, why], ..]}`.
+fn broken_invariant(verdict: &Value) -> Option<String> {
+    match verdict {
+        Value::Object(fields) => {
+            let named = fields.get("invariant").and_then(Value::as_str).map(str::to_owned);
+            let listed = || match fields.get("broken")?.as_array()?.first()? {
+                Value::Array(pair) => pair.first()?.as_str().map(str::to_owned),
+                Value::String(name) => Some(name.clone()),
+                other => broken_invariant(other),
+            };
+            named.or_else(listed).or_else(|| fields.values().find_map(broken_invariant))
+        }
+        Value::Array(items) => items.iter().find_map(broken_invariant),
+        _ => None,
+    }
+}
+
+fn shorten(text: &str) -> String {
+    let line = text.lines().next().unwrap_or_default();
+    let short: String = line.chars().take(MAX_FOUND_CHARS).collect();
+    if short.len() < line.len() { short + "…" } else { short }
+}
+
+async fn run(mut command: Command, mutant: Option<Mutant>, limit: Duration) -> Result<Ended> {
+    command.env(VARIABLE, mutant.map_or("", Mutant::name)).env("RUST_BACKTRACE", "0");
+    command.stdin(Stdio::null()).kill_on_drop(true);
+    let program = command.as_std().get_program().to_string_lossy().into_owned();
+    match tokio::time::timeout(limit, command.output()).await {
+        Err(_) => Ok(Ended { code: None, stdout: String::new(), stderr: String::new(), late: true }),
+        Ok(output) => {
+            let output = output.with_context(|| format!("running {program}"))?;
+            let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
+            let (stdout, stderr) = (text(&output.stdout), text(&output.stderr));
+            Ok(Ended { code: output.status.code(), stdout, stderr, late: false })
+        }
+    }
+}
+
+/// The test programs of a package, without the one that tests the planted bugs themselves.
+async fn build_tests(package: &'static str, profile: &str) -> Result<Vec<TestProgram>> {
+    eprintln!("building the tests of {package} (profile {profile})");
+    let mut command = Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
+    command.args(["test", "-p", package, "--lib", "--features", "mutants", "--profile", profile, "--no-run"]);
+    if package == "tercet-core" {
+        command.args(["--test", "*"]);
+    }
+    command.args(["--message-format", "json"]).stderr(Stdio::inherit());
+    let output = command.output().await.context("running cargo; the gate builds the product's tests with it")?;
+    if !output.status.success() {
+        bail!("the tests of {package} do not build");
+    }
+    let messages = String::from_utf8_lossy(&output.stdout);
+    let messages = messages.lines().filter_map(|line| serde_json::from_str::<Value>(line).ok());
+    let program = |message: Value| {
+        let is_test = message["profile"]["test"].as_bool()? && message["target"]["name"] != "mutants";
+        let path = PathBuf::from(message["executable"].as_str().filter(|_| is_test)?);
+        Some(TestProgram { path, folder: Path::new(message["manifest_path"].as_str()?).parent()?.to_owned() })
+    };
+    let programs: Vec<TestProgram> = messages.filter_map(program).collect();
+    if programs.is_empty() {
+        bail!("cargo built no test of {package}");
+    }
+    Ok(programs)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn ended(code: i32, stderr: &str) -> Ended {
+        Ended { code: Some(code), stdout: String::new(), stderr: stderr.into(), late: false }
+    }
+
+    #[test]
+    fn only_a_broken_invariant_a_panic_or_a_hang_counts_as_found() {
+        let limit = Duration::from_secs(1);
+        assert_eq!(ended(0, "").found(Some("ignored".into()), limit).unwrap(), None);
+        assert_eq!(ended(1, "x\nlast\n").found(None, limit).unwrap(), Some("last".into()));
+        assert_eq!(ended(1, "last").found(Some("why".into()), limit).unwrap(), Some("why".into()));
+        let panic = ended(101, "thread 'main' panicked at a.rs:1:\nit broke\nnote: run with\n");
+        assert_eq!(panic.found(None, limit).unwrap(), Some("panic: it broke".into()));
+        assert!(ended(2, "unexpected argument").found(None, limit).is_err());
+        let late = Ended { late: true, ..ended(0, "") };
+        assert!(late.found(None, limit).unwrap().is_some());
+    }
+
+    #[test]
+    fn the_invariant_is_found_wherever_a_verdict_names_it() {
+        let parse = |text| broken_invariant(&serde_json::from_str(text).unwrap());
+        assert_eq!(
+            parse(r#"[{"seed": 1, "broken": []}, {"seed": 2, "broken": [["heads", "x"]]}]"#),
+            Some("heads".into())
+        );
+        assert_eq!(parse(r#"{"runs": [{"violated": {"invariant": "sealed", "why": "x"}}]}"#), Some("sealed".into()));
+        assert_eq!(parse(r#"[{"seed": 1, "broken": []}]"#), None);
+    }
+}
