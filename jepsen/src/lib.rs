@@ -7,6 +7,8 @@
 
 pub mod checker;
 pub mod history;
+pub mod invariants;
+pub mod model;
 pub mod port;
 pub mod random;
 pub mod workload;

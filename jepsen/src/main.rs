@@ -16,10 +16,13 @@ struct Cli {
 enum Command {
     /// Check a history that was written before
     Check(commands::check::Args),
+    /// Explore every interleaving of the finality core within bounds
+    Model(commands::model::Args),
 }
 
 fn main() -> Result<()> {
     match Cli::parse().command {
         Command::Check(args) => commands::check::run(&args),
+        Command::Model(args) => commands::model::run(&args),
     }
 }
