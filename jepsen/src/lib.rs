@@ -7,6 +7,8 @@
 
 pub mod checker;
 pub mod history;
+pub mod invariants;
+pub mod model;
 #[cfg(feature = "mutants")]
 pub mod mutants;
 pub mod port;

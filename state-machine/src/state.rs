@@ -33,7 +33,8 @@ pub struct Applied {
     pub facts: Vec<Fact>,
 }
 
-/// The replicated state of one cloud.
+/// The replicated state of one cloud. A copy of it goes its own way: model checking forks histories.
+#[derive(Clone)]
 pub struct State {
     pub(crate) genesis: Genesis,
     pub(crate) fed: FedId,

@@ -2,6 +2,7 @@
 
 pub mod check;
 pub mod duration;
+pub mod model;
 pub mod mutants;
 pub mod replay;
 pub mod report;

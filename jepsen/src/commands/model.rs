@@ -1,0 +1,143 @@
+//! `jepsen model`: explores every interleaving of the finality core within bounds.
+
+use anyhow::{Result, bail};
+use comfy_table::{Table, presets};
+use jepsen::model::{self, CONFIGS, Config, Limits, Outcome, Progress};
+use std::io::{IsTerminal as _, Write as _};
+
+#[derive(Debug, clap::Args)]
+pub struct Args {
+    /// Which configuration: `all`, or a name that `--list` shows
+    #[arg(long, default_value = "all", value_name = "NAME")]
+    config: String,
+    /// Show the configurations and what each is about
+    #[arg(long)]
+    list: bool,
+    /// Stop at this many steps from the start (everything that the bounds allow if not given)
+    #[arg(long, value_name = "N")]
+    depth: Option<usize>,
+    /// Threads that explore [default: all cores]
+    #[arg(long, value_name = "N")]
+    threads: Option<usize>,
+    /// Events that clients may submit
+    #[arg(long, value_name = "N")]
+    events: Option<usize>,
+    /// Contents that clients may submit for each event
+    #[arg(long, value_name = "N")]
+    contents: Option<usize>,
+    /// How many submissions there are
+    #[arg(long, value_name = "N")]
+    submits: Option<u8>,
+    /// How often a cloud loses its state
+    #[arg(long, value_name = "N")]
+    losses: Option<u8>,
+    /// How often a cloud renews its epoch without a loss
+    #[arg(long, value_name = "N")]
+    rotations: Option<u8>,
+    /// How many messages are kept back to arrive later
+    #[arg(long, value_name = "N")]
+    late: Option<u8>,
+    /// Print the expected counterexamples too
+    #[arg(long)]
+    trace: bool,
+    #[arg(short, long, value_enum, default_value_t = Output::Table)]
+    output: Output,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
+enum Output {
+    Table,
+    Json,
+}
+
+pub fn run(args: &Args) -> Result<()> {
+    if args.list {
+        for config in CONFIGS {
+            println!("{:<12} {}", config.name, config.about);
+        }
+        return Ok(());
+    }
+    let chosen: Vec<Config> =
+        CONFIGS.into_iter().filter(|config| args.config == "all" || args.config == config.name).collect();
+    if chosen.is_empty() {
+        bail!("there is no configuration {:?}; `jepsen model --list` shows all", args.config);
+    }
+    let threads = args.threads.or_else(|| std::thread::available_parallelism().ok().map(usize::from)).unwrap_or(1);
+    let limits = Limits { threads, depth: args.depth };
+    let mut outcomes = Vec::new();
+    for config in chosen {
+        let outcome = model::run(args.bound(config), limits, |progress| show(config.name, progress));
+        clear();
+        explain(args, &outcome);
+        outcomes.push(outcome);
+    }
+    match args.output {
+        Output::Json => println!("{}", serde_json::to_string_pretty(&outcomes)?),
+        Output::Table => println!("{}", table(&outcomes)),
+    }
+    let red: Vec<&str> = outcomes.iter().filter(|outcome| !outcome.is_green()).map(|outcome| outcome.config).collect();
+    if red.is_empty() { Ok(()) } else { bail!("not green: {}", red.join(", ")) }
+}
+
+impl Args {
+    fn bound(&self, config: Config) -> Config {
+        Config {
+            events: self.events.unwrap_or(config.events).max(1),
+            contents: self.contents.unwrap_or(config.contents).max(1),
+            submits: self.submits.unwrap_or(config.submits),
+            losses: self.losses.unwrap_or(config.losses),
+            rotations: self.rotations.unwrap_or(config.rotations),
+            late: self.late.unwrap_or(config.late),
+            ..config
+        }
+    }
+}
+
+/// Counterexamples go to stderr, so that stdout stays data.
+fn explain(args: &Args, outcome: &Outcome) {
+    if let Some(trace) = outcome.conflict.as_ref().filter(|_| args.trace && outcome.is_green()) {
+        eprintln!("{}: expected, and convicting: two FINALs that contradict each other\n{trace}", outcome.config);
+    }
+    for failure in &outcome.failures {
+        eprintln!("{}: {failure}", outcome.config);
+    }
+    if let Some(trace) = &outcome.counterexample {
+        eprintln!("{trace}");
+    }
+}
+
+fn show(name: &str, progress: Progress) {
+    if std::io::stderr().is_terminal() {
+        let Progress { states, unique, depth } = progress;
+        eprint!("\r\x1b[K{name}: {states} states, {unique} different, {depth} steps deep");
+        let _ = std::io::stderr().flush();
+    }
+}
+
+fn clear() {
+    if std::io::stderr().is_terminal() {
+        eprint!("\r\x1b[K");
+    }
+}
+
+fn table(outcomes: &[Outcome]) -> Table {
+    let mut table = Table::new();
+    table.load_preset(presets::NOTHING);
+    table.set_header(["config", "states", "unique", "cloud states", "depth", "all", "restarts", "seconds", "outcome"]);
+    for outcome in outcomes {
+        let reached: Vec<String> = outcome.reached.iter().map(|(name, steps)| format!("{name} in {steps}")).collect();
+        let verdict = if outcome.is_green() { format!("holds; {}", reached.join(", ")) } else { "BROKEN".into() };
+        table.add_row([
+            outcome.config.to_string(),
+            outcome.states.to_string(),
+            outcome.unique.to_string(),
+            outcome.clouds.to_string(),
+            outcome.depth.to_string(),
+            if outcome.complete { "yes" } else { "no" }.to_string(),
+            outcome.restarts.to_string(),
+            format!("{:.1}", outcome.seconds),
+            verdict,
+        ]);
+    }
+    table
+}

@@ -1,0 +1,107 @@
+//! The named configurations: who lies, what may happen how often, what must be reached so that the
+//! run says anything, and what is expected to be found.
+
+/// What a run must have reached at least once.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Reach {
+    Final,
+    Sealed,
+    Quarantined,
+    /// Two honest clouds call different contents of one event FINAL.
+    Conflict,
+    /// An honest cloud holds a proof against a liar.
+    Convicted,
+    /// A cloud votes in a later epoch than its first.
+    Renewed,
+}
+
+impl Reach {
+    pub const ALL: [Reach; 6] =
+        [Reach::Final, Reach::Sealed, Reach::Quarantined, Reach::Conflict, Reach::Convicted, Reach::Renewed];
+
+    pub fn name(self) -> &'static str {
+        match self {
+            Reach::Final => "FINAL",
+            Reach::Sealed => "SEALED",
+            Reach::Quarantined => "QUARANTINED",
+            Reach::Conflict => "FINAL against FINAL",
+            Reach::Convicted => "a liar convicted",
+            Reach::Renewed => "a vote in a new epoch",
+        }
+    }
+}
+
+#[derive(Debug, Clone, Copy)]
+pub struct Config {
+    pub name: &'static str,
+    pub about: &'static str,
+    /// Clouds that lie: two unmodified copies run with the same keys. By number, `gcp` is 2.
+    pub liars: &'static [usize],
+    pub events: usize,
+    pub contents: usize,
+    /// How often clients submit, clouds lose their state, renew their epoch without a loss, and a
+    /// message is kept back to arrive later.
+    pub submits: u8,
+    pub losses: u8,
+    pub rotations: u8,
+    pub late: u8,
+    /// Clouds that may lose state or rotate.
+    pub unlucky: &'static [usize],
+    pub reaches: &'static [Reach],
+    /// Fewer unique states than this mean that the model did not run.
+    pub floor: usize,
+}
+
+const NOTHING: Config = Config {
+    name: "",
+    about: "",
+    liars: &[],
+    events: 1,
+    contents: 2,
+    submits: 2,
+    losses: 0,
+    rotations: 0,
+    late: 0,
+    unlucky: &[],
+    reaches: &[],
+    floor: 1,
+};
+
+pub const CONFIGS: [Config; 5] = [
+    Config {
+        name: "honest",
+        about: "no cloud lies; two clients want different contents for one event",
+        reaches: &[Reach::Final, Reach::Sealed],
+        ..NOTHING
+    },
+    Config {
+        name: "one-liar",
+        about: "gcp runs twice with one set of keys",
+        liars: &[2],
+        reaches: &[Reach::Final, Reach::Sealed, Reach::Quarantined, Reach::Conflict, Reach::Convicted],
+        ..NOTHING
+    },
+    Config {
+        name: "two-liars",
+        about: "azure and gcp both run twice",
+        liars: &[1, 2],
+        reaches: &[Reach::Final, Reach::Sealed, Reach::Convicted],
+        ..NOTHING
+    },
+    Config {
+        name: "lost-state",
+        about: "gcp loses all it had and its keys, and comes back in a new epoch",
+        losses: 1,
+        unlucky: &[2],
+        reaches: &[Reach::Final, Reach::Sealed, Reach::Renewed],
+        ..NOTHING
+    },
+    Config {
+        name: "rotation",
+        about: "gcp opens a new epoch with fresh keys and loses nothing",
+        rotations: 1,
+        unlucky: &[2],
+        reaches: &[Reach::Final, Reach::Sealed, Reach::Renewed],
+        ..NOTHING
+    },
+];

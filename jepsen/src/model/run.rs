@@ -1,0 +1,147 @@
+//! Runs one configuration to its end and says what came of it.
+
+use super::config::{Config, Reach};
+use super::system::{FinalityModel, INVARIANTS};
+use super::trace;
+use serde::Serialize;
+use stateright::report::{ReportData, ReportDiscovery, Reporter};
+use stateright::{Checker as _, HasDiscoveries, Model as _};
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::{Duration, Instant};
+
+#[derive(Debug, Clone, Copy)]
+pub struct Limits {
+    pub threads: usize,
+    /// Stops at this many steps from the start; everything if `None`.
+    pub depth: Option<usize>,
+}
+
+/// How far a run is.
+#[derive(Debug, Clone, Copy)]
+pub struct Progress {
+    pub states: usize,
+    pub unique: usize,
+    pub depth: usize,
+}
+
+#[derive(Debug, Clone, Serialize)]
+pub struct Outcome {
+    pub config: &'static str,
+    pub about: &'static str,
+    /// States generated, repeats included; different ones; and different states of single clouds.
+    pub states: usize,
+    pub unique: usize,
+    pub clouds: usize,
+    /// Commands applied by the core, and steps that were replayed after a restart.
+    pub applied: usize,
+    pub restarts: usize,
+    pub depth: usize,
+    /// Whether no bound on depth cut anything off.
+    pub complete: bool,
+    pub seconds: f64,
+    /// What had to be reached and was, with the number of steps to the first example.
+    pub reached: BTreeMap<&'static str, usize>,
+    /// Why the run failed; empty if it is green.
+    pub failures: Vec<String>,
+    /// The way to a broken invariant.
+    pub counterexample: Option<String>,
+    /// The way to two FINALs that contradict each other: expected where a cloud lies.
+    pub conflict: Option<String>,
+}
+
+pub fn run(config: Config, limits: Limits, progress: impl FnMut(Progress) + Send) -> Outcome {
+    let begun = Instant::now();
+    let model = match FinalityModel::new(config) {
+        Ok(model) => model,
+        Err(broken) => return Outcome::broken(config, format!("the clouds cannot even meet: {broken}")),
+    };
+    let clouds = Arc::clone(&model.clouds);
+    let mut builder = model.checker().threads(limits.threads).finish_when(HasDiscoveries::AnyFailures);
+    if let Some(depth) = limits.depth {
+        // stateright counts states, the first one included, and does not judge the last.
+        builder = builder.target_max_depth(depth + 2);
+    }
+    let checker = builder.spawn_bfs().join_and_report(&mut Watch(progress));
+    let model = checker.model();
+    let mut outcome = Outcome::broken(config, String::new());
+    outcome.failures.clear();
+    (outcome.states, outcome.unique) = (checker.state_count(), checker.unique_state_count());
+    (outcome.clouds, outcome.depth) = (clouds.count(), checker.max_depth().saturating_sub(1));
+    outcome.applied = clouds.applied.load(Ordering::Relaxed);
+    outcome.restarts = clouds.restarts.load(Ordering::Relaxed);
+    outcome.complete = limits.depth.is_none_or(|depth| checker.max_depth() < depth + 2);
+    for (name, path) in checker.discoveries() {
+        let steps = path.into_vec();
+        if name == INVARIANTS {
+            let last = &steps.last().expect("a path has a state").0;
+            outcome.failures.push(model.broken(last).unwrap_or_else(|| "a violation that does not repeat".into()));
+            outcome.counterexample = Some(trace::render(model, &steps));
+            continue;
+        }
+        outcome.reached.insert(name, steps.len() - 1);
+        if name == Reach::Conflict.name() {
+            outcome.conflict = Some(trace::render(model, &steps));
+        }
+    }
+    outcome.judge_work(&config);
+    outcome.seconds = begun.elapsed().as_secs_f64();
+    outcome
+}
+
+impl Outcome {
+    fn broken(config: Config, why: String) -> Self {
+        Self {
+            config: config.name,
+            about: config.about,
+            states: 0,
+            unique: 0,
+            clouds: 0,
+            applied: 0,
+            restarts: 0,
+            depth: 0,
+            complete: false,
+            seconds: 0.0,
+            reached: BTreeMap::new(),
+            failures: vec![why],
+            counterexample: None,
+            conflict: None,
+        }
+    }
+
+    pub fn is_green(&self) -> bool {
+        self.failures.is_empty()
+    }
+
+    /// A run that did too little proves nothing. A violation ends a run early and says enough.
+    fn judge_work(&mut self, config: &Config) {
+        if !self.is_green() {
+            return;
+        }
+        if self.unique < config.floor {
+            let (unique, floor) = (self.unique, config.floor);
+            self.failures
+                .push(format!("only {unique} states were explored, at least {floor} are needed; raise --depth"));
+        }
+        for reach in config.reaches {
+            if !self.reached.contains_key(reach.name()) {
+                self.failures.push(format!("never reached: {}", reach.name()));
+            }
+        }
+    }
+}
+
+struct Watch<F>(F);
+
+impl<F: FnMut(Progress)> Reporter<FinalityModel> for Watch<F> {
+    fn report_checking(&mut self, data: ReportData) {
+        self.0(Progress { states: data.total_states, unique: data.unique_states, depth: data.max_depth });
+    }
+
+    fn report_discoveries(&mut self, _: &FinalityModel, _: BTreeMap<&'static str, ReportDiscovery<FinalityModel>>) {}
+
+    fn delay(&self) -> Duration {
+        Duration::from_millis(200)
+    }
+}
