@@ -365,3 +365,43 @@ fn place(node: &NodeId, cloud: &CloudId, disk: Disk, directory: &Arc<Directory>,
         starts: 0,
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn timers() -> Timers {
+        let (heartbeat, election_min) = (Duration::from_millis(300), Duration::from_millis(1500));
+        Timers { heartbeat, election_min, election_max: election_min * 2, retention: Retention::default() }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn nothing_of_a_killed_node_runs_on() {
+        let cluster = Cluster::new(1, timers(), Trace::new(None, false));
+        for seat in cluster.seats() {
+            cluster.start(&seat).await.unwrap();
+        }
+        tokio::time::sleep(Duration::from_secs(10)).await;
+        let tasks = || tokio::runtime::Handle::current().metrics().num_alive_tasks();
+        assert!(tasks() > 100, "nine nodes run: {} tasks", tasks());
+        cluster.seats().iter().for_each(|seat| cluster.kill(seat));
+        tokio::time::sleep(Duration::from_secs(120)).await;
+        assert_eq!(tasks(), 0, "tasks outlive their killed node");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_restarted_node_finds_what_its_disk_kept() {
+        let cluster = Cluster::new(2, timers(), Trace::new(None, false));
+        for seat in cluster.seats() {
+            cluster.start(&seat).await.unwrap();
+        }
+        tokio::time::sleep(Duration::from_secs(10)).await;
+        let applied = |seat: &str| *cluster.running(seat).unwrap().core.replica.applied().borrow();
+        let before = applied("gcp-2");
+        assert!(before > 0);
+        cluster.kill(&"gcp-2".to_owned());
+        cluster.start(&"gcp-2".to_owned()).await.unwrap();
+        tokio::time::sleep(Duration::from_secs(10)).await;
+        assert!(applied("gcp-2") >= before);
+    }
+}

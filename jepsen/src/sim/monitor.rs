@@ -17,7 +17,7 @@ use tokio::sync::broadcast::error::RecvError;
 
 const LOOK: Duration = Duration::from_millis(50);
 /// How often whole states are compared; it takes its time.
-const COMPARE: Duration = Duration::from_secs(5);
+const COMPARE: Duration = Duration::from_secs(30);
 /// The most violations that are written down: the first ones tell the story.
 const MAX_VIOLATIONS: usize = 20;
 

@@ -140,11 +140,11 @@ impl Swarm {
         let timers = Timers { heartbeat, election_min, election_max: election_min * 2, retention };
         let mix = Mix {
             clients: 3 + random.below(4) as u64,
-            pause: Duration::from_millis([1_000, 3_000, 8_000][random.below(3)]),
+            pause: Duration::from_millis([3_000, 8_000, 16_000][random.below(3)]),
             repeats: random.below(30),
             contested: random.below(20),
             manual: random.below(15),
-            look_pause: Duration::from_millis(2_000),
+            look_pause: Duration::from_millis(4_000),
         };
         let liar = (random.below(3) == 0).then(|| {
             let cloud = super::cluster::CLOUDS[random.below(3)];
@@ -158,5 +158,25 @@ impl Swarm {
         let calm = Duration::from_millis([1_000, 5_000, 15_000][random.below(3)]);
         let storm = Duration::from_millis([2_000, 6_000, 12_000][random.below(3)]);
         Self { timers, mix, faults, calm, storm, liar }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::collections::BTreeSet;
+
+    #[test]
+    fn a_seed_fixes_its_swarm_and_together_seeds_draw_everything() {
+        let swarms: Vec<Swarm> = (0..100).map(Swarm::draw).collect();
+        assert_eq!(format!("{:?}", Swarm::draw(7)), format!("{:?}", swarms[7]));
+        let drawn: BTreeSet<Fault> = swarms.iter().flat_map(|swarm| swarm.faults.clone()).collect();
+        assert_eq!(drawn, Fault::ALL.into_iter().collect());
+        let liars: BTreeSet<_> = swarms.iter().filter_map(|swarm| swarm.liar.clone().map(|(cloud, _)| cloud)).collect();
+        assert_eq!(liars.len(), 3, "every cloud lies in some run");
+        for swarm in &swarms {
+            let ends = swarm.faults.iter().any(|fault| fault.ends_an_epoch());
+            assert!(swarm.liar.is_none() || !ends, "no state is lost beside a liar");
+        }
     }
 }
