@@ -76,7 +76,8 @@ async fn ask_all(world: &World) -> Result<BTreeMap<String, Told>, String> {
 fn unsettled(world: &World, told: &BTreeMap<String, Told>) -> Option<String> {
     let nobody_lies = world.clouds.len() == world.port.clouds().len();
     let acknowledged = world.acknowledged.lock().expect("no thread panics while it adds an event");
-    let ids: BTreeSet<&String> = acknowledged.keys().chain(told.values().flat_map(|told| told.events.keys())).collect();
+    // What no cloud lists any more is for the checkers to judge: waiting does not bring it back.
+    let ids: BTreeSet<&String> = told.values().flat_map(|told| told.events.keys()).collect();
     for id in ids {
         let all: Vec<_> = told.iter().map(|(cloud, told)| (cloud, told.events.get(id))).collect();
         if let Some((cloud, _)) = all.iter().find(|(_, seen)| seen.is_none()) {

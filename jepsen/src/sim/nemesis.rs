@@ -284,7 +284,7 @@ impl Nemesis {
             // Let it move on, so that the copy is old.
             tokio::time::sleep(storm).await;
         }
-        self.set_reachable(&seats, false);
+        self.port.keep_out(&seats);
         if self.until(|| self.is_mirrored(cloud)).await && self.take("an epoch ended") {
             let mut harm = self.begin(fault, &seats, String::new());
             seats.iter().for_each(|seat| self.cluster.kill(seat));
@@ -306,7 +306,7 @@ impl Nemesis {
             for seat in &seats {
                 self.restart(seat).await;
             }
-            self.set_reachable(&seats, true);
+            self.port.admit(&seats);
             let begun = Instant::now();
             while let Err(why) = self.port.put_tenants(cloud).await {
                 self.cluster.trace.note(|| format!("tenants at {cloud}: {why}"));
@@ -316,8 +316,9 @@ impl Nemesis {
                 tokio::time::sleep(LOOK).await;
             }
             self.end(harm);
+        } else {
+            self.port.admit(&seats);
         }
-        self.set_reachable(&seats, true);
         // It stays among the damaged: what it lost once it need not survive again in this run.
     }
 
@@ -347,24 +348,13 @@ impl Nemesis {
         self.end(harm);
     }
 
-    fn set_reachable(&self, seats: &[Seat], reachable: bool) {
-        let mut cut = self.port.unreachable.lock().unwrap_or_else(PoisonError::into_inner);
-        for seat in seats {
-            if reachable {
-                cut.remove(seat)
-            } else {
-                cut.insert(seat.clone())
-            };
-        }
-    }
-
     async fn cut_clients(&self, storm: Duration, random: &mut Random) {
         let seats = self.cluster.seats_of(any_cloud(random));
         let mut harm = self.begin(Fault::ClientCut, &seats, String::new());
-        self.set_reachable(&seats, false);
+        self.port.keep_out(&seats);
         self.prove(&mut harm, "clients reach none of its nodes");
         tokio::time::sleep(storm).await;
-        self.set_reachable(&seats, true);
+        self.port.admit(&seats);
         self.end(harm);
     }
 

@@ -12,7 +12,7 @@ use bytes::Bytes;
 use futures::FutureExt;
 use futures::future::BoxFuture;
 use serde_json::{Value, json};
-use std::collections::BTreeSet;
+use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 use tercet::sign::Signer;
@@ -41,8 +41,8 @@ const MAX_PENDING: u64 = 100_000;
 pub struct SimPort {
     cluster: Cluster,
     random: Mutex<Random>,
-    /// Seats that clients cannot reach, while nodes can.
-    pub unreachable: Mutex<BTreeSet<Seat>>,
+    /// Seats that clients cannot reach, while nodes can: how many faults keep them away.
+    unreachable: Mutex<BTreeMap<Seat, u32>>,
 }
 
 /// What one node said.
@@ -67,6 +67,22 @@ impl SimPort {
     pub fn new(cluster: Cluster) -> Arc<Self> {
         let random = Mutex::new(Random::new(cluster.seed, 20));
         Arc::new(Self { cluster, random, unreachable: Mutex::default() })
+    }
+
+    /// Keeps clients away from these seats, until `admit` was called as often.
+    pub fn keep_out(&self, seats: &[Seat]) {
+        let mut unreachable = self.unreachable.lock().unwrap_or_else(PoisonError::into_inner);
+        seats.iter().for_each(|seat| *unreachable.entry(seat.clone()).or_default() += 1);
+    }
+
+    pub fn admit(&self, seats: &[Seat]) {
+        let mut unreachable = self.unreachable.lock().unwrap_or_else(PoisonError::into_inner);
+        for seat in seats {
+            match unreachable.get_mut(seat) {
+                Some(faults) if *faults > 1 => *faults -= 1,
+                _ => drop(unreachable.remove(seat)),
+            }
+        }
     }
 
     pub fn tenant_key(confirm: Confirm) -> SigningKey {
@@ -103,7 +119,7 @@ impl SimPort {
     }
 
     async fn call(&self, seat: &Seat, method: &Method, path: &str, body: Option<&[u8]>) -> Reply {
-        let reachable = !self.unreachable.lock().unwrap_or_else(PoisonError::into_inner).contains(seat);
+        let reachable = !self.unreachable.lock().unwrap_or_else(PoisonError::into_inner).contains_key(seat);
         let Some(running) = self.cluster.running(seat).filter(|_| reachable) else { return Reply::Unreachable };
         let request = Request::builder()
             .method(method.clone())
