@@ -374,6 +374,12 @@ fn what_does_not_settle_is_found() {
         all.push(What::Healed { took_ms, within_ms: 10, complete, missing: Some("c0-8 at aws".into()) });
         broken(all, "c0-8 at aws");
     }
+    // If nobody could be asked, nothing is known of what is lost.
+    let mut all = good(&[]);
+    all.retain(|what| !matches!(what, What::Healed { .. } | What::Listed { .. }));
+    all.push(What::Healed { took_ms: 11, within_ms: 10, complete: false, missing: Some("aws is silent".into()) });
+    let told = failures(&judge(all));
+    assert_eq!((told.matches("UNKNOWN").count(), told.matches("BROKEN").count()), (2, 1), "{told}");
     let mut all = good(&[]);
     all.retain(|what| !matches!(what, What::Healed { .. }));
     let judged = judge(all);
