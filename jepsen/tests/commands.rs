@@ -88,4 +88,8 @@ fn report_writes_a_page_and_the_command_to_repeat_the_run() {
     assert_eq!(files(&folder.path().join("report")), ["report.html", "repro.sh"]);
     let script = std::fs::read_to_string(folder.path().join("report/repro.sh")).unwrap();
     assert!(script.contains("jepsen -- replay --seed 11"), "{script}");
+    let longer = ["report", "history.jsonl", "--out", "report", "--", "jepsen", "replay", "--sim-time", "30s"];
+    assert!(jepsen(&longer, folder.path()).status.success());
+    let script = std::fs::read_to_string(folder.path().join("report/repro.sh")).unwrap();
+    assert!(script.contains("exec jepsen replay --sim-time 30s"), "{script}");
 }

@@ -56,12 +56,7 @@ fn conflicts(run: &Run<'_>) -> Result<(), String> {
 fn claims<'a>(run: &Run<'a>) -> BTreeMap<&'a str, BTreeMap<&'a str, Claim<'a>>> {
     let mut claims: BTreeMap<&str, BTreeMap<&str, Claim<'_>>> = BTreeMap::new();
     for record in run.history {
-        let (cloud, id, seen) = match &record.what {
-            What::Observed { cloud, id, seen } => (cloud, id, seen),
-            // A list shows the first content that the cloud held, which need not be the settled one.
-            What::Listed { cloud, id, seen } if !run.is_contested(id) => (cloud, id, seen),
-            _ => continue,
-        };
+        let (What::Observed { cloud, id, seen } | What::Listed { cloud, id, seen }) = &record.what else { continue };
         if let Some(content) = &seen.content
             && seen.is_final()
             && run.is_honest(cloud)

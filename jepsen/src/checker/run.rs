@@ -1,6 +1,7 @@
 //! A history with what most invariants ask of it: who was honest, which submission had which
 //! outcome, which ids were used with several contents, and which clouds lost their state.
 
+use super::Verdict;
 use crate::history::{LOST_STATE, Record, What};
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -158,6 +159,19 @@ impl<'a> Run<'a> {
     /// Nodes are named after their cloud: `aws-1`.
     pub fn nodes_of<'b>(&'b self, cloud: &'b str) -> impl Iterator<Item = &'a str> + 'b {
         self.nodes.iter().copied().filter(move |node| cloud_of(node) == cloud)
+    }
+
+    /// What the clouds said at the end can be judged if they were asked and answered; says why not.
+    /// One cloud that lists nothing beside others that do has lost everything.
+    pub fn ended(&self) -> Result<Healing<'a>, Verdict> {
+        let untold = || Verdict::Unknown("the history does not tell how healing ended".into());
+        let healing = self.healing.ok_or_else(untold)?;
+        let listed = || self.history.iter().any(|record| matches!(record.what, What::Listed { .. }));
+        if healing.complete || listed() {
+            return Ok(healing);
+        }
+        let missing = healing.missing.unwrap_or("no reason is told");
+        Err(Verdict::Unknown(format!("no cloud could be asked for its events at the end: {missing}")))
     }
 
     pub fn time_ms(&self, at: usize) -> u64 {

@@ -204,10 +204,11 @@ fn contested_ids_may_be_acknowledged_with_different_contents_and_end_alike() {
         all
     };
     holds(contest("QUARANTINED", ["a", "b", "c"]));
-    // A list shows the first content that each cloud held, also when another one was settled.
-    holds(contest("SEALED", ["a", "b", "c"]));
-    broken(contest("FINAL", ["a", "b", "c"]), "x-0 as FINAL, and it must be SEALED or QUARANTINED");
-    broken(contest("SEALED", ["a", "b", "d"]), "x-0 with content d");
+    holds(contest("SEALED", ["b", "b", "b"]));
+    // What is settled is the same everywhere; before that each cloud shows what it saw first.
+    broken(contest("SEALED", ["a", "b", "b"]), "SEALED was contradicted: x-0 was SEALED with content a at aws");
+    broken(contest("FINAL", ["c", "c", "c"]), "x-0 as FINAL, and it must be SEALED or QUARANTINED");
+    broken(contest("SEALED", ["d", "d", "d"]), "x-0 with content d");
 }
 
 #[test]
@@ -283,10 +284,10 @@ fn contradictions_need_a_convicted_liar_and_never_touch_sealed() {
         before_healing(&mut all, [What::Unknown { client: 0, cloud: "aws".into(), id: "x-1".into(), why: "t".into() }]);
         before_healing(&mut all, [observed("aws", "x-1", level, "a"), observed("aws", "x-1", "FINAL", "b")]);
         let honest = CLOUDS.into_iter().filter(|cloud| !liars.contains(cloud));
-        all.extend(honest.map(|cloud| listed(cloud, "x-1", "SEALED", "a")));
+        all.extend(honest.map(|cloud| listed(cloud, "x-1", level, "a")));
         all
     };
-    broken(contradict(&[], "FINAL"), "no cloud lied, and x-1 was FINAL with content a");
+    also(contradict(&[], "FINAL"), "no cloud lied, and x-1 was FINAL with content a");
     holds(contradict(&["gcp"], "FINAL"));
     broken(contradict(&["gcp"], "SEALED"), "SEALED was contradicted");
     holds(contradict(&["azure", "gcp"], "SEALED"));
@@ -373,6 +374,12 @@ fn what_does_not_settle_is_found() {
         all.push(What::Healed { took_ms, within_ms: 10, complete, missing: Some("c0-8 at aws".into()) });
         broken(all, "c0-8 at aws");
     }
+    // If nobody could be asked, nothing is known of what is lost.
+    let mut all = good(&[]);
+    all.retain(|what| !matches!(what, What::Healed { .. } | What::Listed { .. }));
+    all.push(What::Healed { took_ms: 11, within_ms: 10, complete: false, missing: Some("aws is silent".into()) });
+    let told = failures(&judge(all));
+    assert_eq!((told.matches("UNKNOWN").count(), told.matches("BROKEN").count()), (2, 1), "{told}");
     let mut all = good(&[]);
     all.retain(|what| !matches!(what, What::Healed { .. }));
     let judged = judge(all);

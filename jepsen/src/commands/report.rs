@@ -14,6 +14,9 @@ pub struct Args {
     /// The folder for report.html and repro.sh; it is made if it does not exist
     #[arg(long, value_name = "DIR")]
     out: PathBuf,
+    /// The command that repeats the run, if more than its layer and seed is needed
+    #[arg(last = true, value_name = "COMMAND")]
+    command: Vec<String>,
 }
 
 pub fn run(args: &Args) -> Result<()> {
@@ -21,7 +24,8 @@ pub fn run(args: &Args) -> Result<()> {
     let judged = checker::check(&history);
     let told = || format!("cannot write into {}", args.out.display());
     std::fs::create_dir_all(&args.out).with_context(told)?;
-    report::write(&args.out, &history, &judged, &Meta::here(command(&history))).with_context(told)?;
+    let command = if args.command.is_empty() { command(&history) } else { args.command.clone() };
+    report::write(&args.out, &history, &judged, &Meta::here(command)).with_context(told)?;
     println!("{}", args.out.join("report.html").display());
     Ok(())
 }
