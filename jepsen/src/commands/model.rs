@@ -13,7 +13,7 @@ pub struct Args {
     /// Show the configurations and what each is about
     #[arg(long)]
     list: bool,
-    /// Stop at this many steps from the start (everything that the bounds allow if not given)
+    /// Explore this many steps from the start, rather than what each configuration says
     #[arg(long, value_name = "N")]
     depth: Option<usize>,
     /// Threads that explore [default: all cores]
@@ -95,8 +95,8 @@ impl Args {
 
 /// Counterexamples go to stderr, so that stdout stays data.
 fn explain(args: &Args, outcome: &Outcome) {
-    if let Some(trace) = outcome.conflict.as_ref().filter(|_| args.trace && outcome.is_green()) {
-        eprintln!("{}: expected, and convicting: two FINALs that contradict each other\n{trace}", outcome.config);
+    for (what, trace) in outcome.expected.iter().filter(|_| args.trace) {
+        eprintln!("{}: expected: {what}\n{trace}", outcome.config);
     }
     for failure in &outcome.failures {
         eprintln!("{}: {failure}", outcome.config);

@@ -56,9 +56,9 @@ pub const WHEN_QUIET: [OfState; 5] = [
     ("what honest clouds agree on is settled", agreement_settles::check),
 ];
 
-/// The first invariant of a state that does not hold, with what broke it.
-pub fn broken(invariants: &[OfState], views: &Views<'_>) -> Option<String> {
-    invariants.iter().find_map(|(name, check)| check(views).err().map(|why| format!("{name}: {why}")))
+/// Every invariant of a state that does not hold, with what broke it.
+pub fn broken(invariants: &[OfState], views: &Views<'_>) -> Vec<(&'static str, String)> {
+    invariants.iter().filter_map(|(name, check)| Some((*name, check(views).err()?))).collect()
 }
 
 /// The first invariant of a change that does not hold, with what broke it.

@@ -13,12 +13,28 @@ pub enum Reach {
     Convicted,
     /// A cloud votes in a later epoch than its first.
     Renewed,
+    /// What is known to be wrong: if it is not found any more, `known` must go.
+    Known,
+}
+
+/// An invariant that is known not to hold, under a condition, and why. It stays visible: the run
+/// must find it.
+#[derive(Debug, Clone, Copy)]
+pub struct Known {
+    pub invariant: &'static str,
+    pub when: When,
+    pub why: &'static str,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum When {
+    /// An honest cloud has no proof against a cloud that lies.
+    LiarAtLarge,
+    /// A cloud has begun a new epoch.
+    Renewed,
 }
 
 impl Reach {
-    pub const ALL: [Reach; 6] =
-        [Reach::Final, Reach::Sealed, Reach::Quarantined, Reach::Conflict, Reach::Convicted, Reach::Renewed];
-
     pub fn name(self) -> &'static str {
         match self {
             Reach::Final => "FINAL",
@@ -27,6 +43,7 @@ impl Reach {
             Reach::Conflict => "FINAL against FINAL",
             Reach::Convicted => "a liar convicted",
             Reach::Renewed => "a vote in a new epoch",
+            Reach::Known => "what is known to be wrong",
         }
     }
 }
@@ -47,7 +64,12 @@ pub struct Config {
     pub late: u8,
     /// Clouds that may lose state or rotate.
     pub unlucky: &'static [usize],
+    /// Whether bodies travel apart from their logs, too: more interleavings of harmless steps.
+    pub bodies: bool,
+    /// How many steps from the start are explored unless said otherwise.
+    pub depth: usize,
     pub reaches: &'static [Reach],
+    pub known: &'static [Known],
     /// Fewer unique states than this mean that the model did not run.
     pub floor: usize,
 }
@@ -63,14 +85,39 @@ const NOTHING: Config = Config {
     rotations: 0,
     late: 0,
     unlucky: &[],
+    bodies: false,
+    depth: 10,
     reaches: &[],
-    floor: 1,
+    known: &[],
+    floor: 1_000,
+};
+
+/// A liar's notes may each say what the other does not, without a fork of its log.
+const APART: Known = Known {
+    invariant: "honest clouds agree on every level, mark and content",
+    when: When::LiarAtLarge,
+    why: "two notes of one cloud, neither of which grew out of the other, are no evidence yet: what only the \
+          one that was not relayed says it audited, only its receiver counts",
+};
+
+const CLOSED_TOO_EARLY: Known = Known {
+    invariant: "honest clouds agree on every level, mark and content",
+    when: When::Renewed,
+    why: "a cloud that closed an epoch takes none of its leaves any more, also not those below the head that \
+          the new epoch names",
+};
+
+const NEVER_VOTED_AGAIN: Known = Known {
+    invariant: "what honest clouds agree on is settled",
+    when: When::Renewed,
+    why: "a vote that nobody held when its epoch was closed is void, and is not given again in the new one",
 };
 
 pub const CONFIGS: [Config; 5] = [
     Config {
         name: "honest",
         about: "no cloud lies; two clients want different contents for one event",
+        bodies: true,
         reaches: &[Reach::Final, Reach::Sealed],
         ..NOTHING
     },
@@ -78,7 +125,8 @@ pub const CONFIGS: [Config; 5] = [
         name: "one-liar",
         about: "gcp runs twice with one set of keys",
         liars: &[2],
-        reaches: &[Reach::Final, Reach::Sealed, Reach::Quarantined, Reach::Conflict, Reach::Convicted],
+        reaches: &[Reach::Final, Reach::Sealed, Reach::Quarantined, Reach::Conflict, Reach::Convicted, Reach::Known],
+        known: &[APART],
         ..NOTHING
     },
     Config {
@@ -93,7 +141,8 @@ pub const CONFIGS: [Config; 5] = [
         about: "gcp loses all it had and its keys, and comes back in a new epoch",
         losses: 1,
         unlucky: &[2],
-        reaches: &[Reach::Final, Reach::Sealed, Reach::Renewed],
+        reaches: &[Reach::Final, Reach::Sealed, Reach::Renewed, Reach::Known],
+        known: &[CLOSED_TOO_EARLY, NEVER_VOTED_AGAIN],
         ..NOTHING
     },
     Config {
@@ -101,7 +150,8 @@ pub const CONFIGS: [Config; 5] = [
         about: "gcp opens a new epoch with fresh keys and loses nothing",
         rotations: 1,
         unlucky: &[2],
-        reaches: &[Reach::Final, Reach::Sealed, Reach::Renewed],
+        reaches: &[Reach::Final, Reach::Sealed, Reach::Renewed, Reach::Known],
+        known: &[CLOSED_TOO_EARLY, NEVER_VOTED_AGAIN],
         ..NOTHING
     },
 ];

@@ -2,9 +2,10 @@
 //! then hold. Where that leads depends only on the honest clouds' states, so it is remembered.
 
 use super::clouds::{Id, Sharded};
+use super::config::When;
 use super::deliver::What;
 use super::system::{FinalityModel, System};
-use crate::invariants;
+use crate::invariants::{self, Views};
 use std::sync::Arc;
 use tercet_core::genesis::CLOUDS;
 
@@ -12,26 +13,51 @@ use tercet_core::genesis::CLOUDS;
 const MAX_ROUNDS: usize = 50;
 
 /// By the honest clouds' states and the epochs that are announced: what is wrong, if anything is.
-pub type Memo = Sharded<(Vec<Id>, [u8; CLOUDS]), Option<Arc<str>>>;
+pub type Memo = Sharded<(Vec<Id>, [u8; CLOUDS]), Arc<[Wrong]>>;
+
+/// An invariant that does not hold, and why.
+#[derive(Debug, Clone)]
+pub struct Wrong {
+    pub invariant: &'static str,
+    pub why: String,
+    /// Whether the configuration says that this is known, and under which condition.
+    pub known: bool,
+}
 
 impl FinalityModel {
     /// What is wrong once the honest clouds have told each other everything.
-    pub fn unquiet(&self, system: &System) -> Option<String> {
+    pub fn unquiet(&self, system: &System) -> Arc<[Wrong]> {
         let honest = self.honest();
         let key = (honest.iter().map(|copy| system.clouds[usize::from(*copy)]).collect(), system.epochs);
-        let known = self.quiet.get(&key);
-        let broken = known.unwrap_or_else(|| {
-            let broken = match self.exchange(&honest, system) {
-                Err(broken) => Some(broken),
-                Ok(clouds) => self
-                    .with_views(&clouds, |views| invariants::broken(&invariants::WHEN_QUIET, views))
-                    .or_else(|| self.with_views(&clouds, |views| invariants::broken(&invariants::ALWAYS, views)))
-                    .map(|broken| format!("once all is told, {broken}").into()),
-            };
-            self.quiet.insert(key, broken.clone());
-            broken
-        });
-        broken.map(|broken| broken.to_string())
+        if let Some(known) = self.quiet.get(&key) {
+            return known;
+        }
+        let wrong: Arc<[Wrong]> = match self.exchange(&honest, system) {
+            Err(why) => [Wrong { invariant: "a step", why: why.to_string(), known: false }].into(),
+            Ok(clouds) => self.with_views(&clouds, |views| self.judge_quiet(system, views)).into(),
+        };
+        self.quiet.insert(key, wrong.clone());
+        wrong
+    }
+
+    fn judge_quiet(&self, system: &System, views: &Views<'_>) -> Vec<Wrong> {
+        let mut broken = invariants::broken(&invariants::WHEN_QUIET, views);
+        broken.extend(invariants::broken(&invariants::ALWAYS, views));
+        let known = |name: &str| {
+            let known = self.config.known.iter().find(|known| known.invariant == name);
+            known.is_some_and(|known| match known.when {
+                When::LiarAtLarge => {
+                    self.liars.iter().any(|liar| views.clouds.iter().any(|view| !view.flagged.contains(liar)))
+                }
+                When::Renewed => system.epochs.iter().any(|epoch| *epoch > 0),
+            })
+        };
+        let wrong = |(invariant, why): (_, String)| Wrong {
+            invariant,
+            why: format!("once all is told, {why}"),
+            known: known(invariant),
+        };
+        broken.into_iter().map(wrong).collect()
     }
 
     /// These talk until nobody has news. Their states then, in their order.

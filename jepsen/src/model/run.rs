@@ -14,7 +14,7 @@ use std::time::{Duration, Instant};
 #[derive(Debug, Clone, Copy)]
 pub struct Limits {
     pub threads: usize,
-    /// Stops at this many steps from the start; everything if `None`.
+    /// Stops at this many steps from the start, rather than where the configuration says.
     pub depth: Option<usize>,
 }
 
@@ -47,8 +47,11 @@ pub struct Outcome {
     pub failures: Vec<String>,
     /// The way to a broken invariant.
     pub counterexample: Option<String>,
-    /// The way to two FINALs that contradict each other: expected where a cloud lies.
-    pub conflict: Option<String>,
+    /// The ways to what is expected: two FINALs that contradict each other where a cloud lies, and
+    /// what is known to be wrong.
+    pub expected: BTreeMap<&'static str, String>,
+    /// What is known to be wrong, and why.
+    pub known: Vec<&'static str>,
 }
 
 pub fn run(config: Config, limits: Limits, progress: impl FnMut(Progress) + Send) -> Outcome {
@@ -58,12 +61,10 @@ pub fn run(config: Config, limits: Limits, progress: impl FnMut(Progress) + Send
         Err(broken) => return Outcome::broken(config, format!("the clouds cannot even meet: {broken}")),
     };
     let clouds = Arc::clone(&model.clouds);
-    let mut builder = model.checker().threads(limits.threads).finish_when(HasDiscoveries::AnyFailures);
-    if let Some(depth) = limits.depth {
-        // stateright counts states, the first one included, and does not judge the last.
-        builder = builder.target_max_depth(depth + 2);
-    }
-    let checker = builder.spawn_bfs().join_and_report(&mut Watch(progress));
+    let builder = model.checker().threads(limits.threads).finish_when(HasDiscoveries::AnyFailures);
+    // stateright counts states, the first one included, and does not judge the last.
+    let depth = limits.depth.unwrap_or(config.depth) + 2;
+    let checker = builder.target_max_depth(depth).spawn_bfs().join_and_report(&mut Watch(progress));
     let model = checker.model();
     let mut outcome = Outcome::broken(config, String::new());
     outcome.failures.clear();
@@ -71,7 +72,7 @@ pub fn run(config: Config, limits: Limits, progress: impl FnMut(Progress) + Send
     (outcome.clouds, outcome.depth) = (clouds.count(), checker.max_depth().saturating_sub(1));
     outcome.applied = clouds.applied.load(Ordering::Relaxed);
     outcome.restarts = clouds.restarts.load(Ordering::Relaxed);
-    outcome.complete = limits.depth.is_none_or(|depth| checker.max_depth() < depth + 2);
+    outcome.complete = checker.max_depth() < depth;
     for (name, path) in checker.discoveries() {
         let steps = path.into_vec();
         if name == INVARIANTS {
@@ -81,8 +82,8 @@ pub fn run(config: Config, limits: Limits, progress: impl FnMut(Progress) + Send
             continue;
         }
         outcome.reached.insert(name, steps.len() - 1);
-        if name == Reach::Conflict.name() {
-            outcome.conflict = Some(trace::render(model, &steps));
+        if [Reach::Conflict, Reach::Known].iter().any(|reach| name == reach.name()) {
+            outcome.expected.insert(name, trace::render(model, &steps));
         }
     }
     outcome.judge_work(&config);
@@ -106,7 +107,8 @@ impl Outcome {
             reached: BTreeMap::new(),
             failures: vec![why],
             counterexample: None,
-            conflict: None,
+            expected: BTreeMap::new(),
+            known: config.known.iter().map(|known| known.why).collect(),
         }
     }
 

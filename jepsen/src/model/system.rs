@@ -218,17 +218,31 @@ impl FinalityModel {
         judge(&Views { genesis: &self.clouds.federation.genesis, liars: &self.liars, clouds: &views })
     }
 
-    /// What is wrong with a state, if anything is.
+    /// What is wrong with a state, if anything is that was not known before.
     pub fn broken(&self, system: &System) -> Option<String> {
         if let Some(broken) = &system.broken {
             return Some(broken.to_string());
         }
         let copies = &system.clouds[..self.copies()];
-        self.with_views(copies, |views| invariants::broken(&invariants::ALWAYS, views)).or_else(|| self.unquiet(system))
+        let broken = self.with_views(copies, |views| invariants::broken(&invariants::ALWAYS, views));
+        if let Some((name, why)) = broken.first() {
+            return Some(format!("{name}: {why}"));
+        }
+        let quiet = self.unquiet(system);
+        quiet.iter().find(|wrong| !wrong.known).map(|wrong| format!("{}: {}", wrong.invariant, wrong.why))
+    }
+
+    /// What is wrong with a state, and known to be.
+    pub fn known(&self, system: &System) -> Option<String> {
+        let quiet = self.unquiet(system);
+        quiet.iter().find(|wrong| wrong.known).map(|wrong| format!("{}: {}", wrong.invariant, wrong.why))
     }
 
     pub fn reaches(&self, system: &System, reach: Reach) -> bool {
         use tercet_core::events::Level;
+        if reach == Reach::Known {
+            return system.broken.is_none() && self.known(system).is_some();
+        }
         if reach == Reach::Renewed {
             // Leaf 0 opens an epoch, the next one is a vote.
             let renewed = |copy: &u8| {
@@ -248,7 +262,7 @@ impl FinalityModel {
                 let others = views.clouds.iter().filter_map(|view| view.events.get(key));
                 others.into_iter().any(|other| other.is_final() && other.settled != event.settled)
             }),
-            Reach::Renewed => false,
+            Reach::Renewed | Reach::Known => false,
         })
     }
 
@@ -278,10 +292,11 @@ impl Model for FinalityModel {
             return;
         }
         let copies = self.copies() as u8;
-        for at in (0..copies).filter(|_| system.submits > 0) {
+        let idle = self.idle_twins(system);
+        for at in (0..copies).filter(|at| system.submits > 0 && !idle.contains(at)) {
             self.submissions(system, at, actions);
         }
-        for to in 0..copies {
+        for to in (0..copies).filter(|to| !idle.contains(to)) {
             for from in (0..copies).filter(|from| self.cloud_of(*from) != self.cloud_of(to)) {
                 actions.extend(self.wanted(from, to).map(|what| Action::Deliver { from, to, what }));
             }
@@ -318,13 +333,14 @@ impl Model for FinalityModel {
     }
 
     fn properties(&self) -> Vec<Property<Self>> {
-        let reach: [(Reach, Condition); 6] = [
+        let reach: [(Reach, Condition); 7] = [
             (Reach::Final, |model, system| model.first(1, || model.reaches(system, Reach::Final))),
             (Reach::Sealed, |model, system| model.first(2, || model.reaches(system, Reach::Sealed))),
             (Reach::Quarantined, |model, system| model.first(3, || model.reaches(system, Reach::Quarantined))),
             (Reach::Conflict, |model, system| model.first(4, || model.reaches(system, Reach::Conflict))),
             (Reach::Convicted, |model, system| model.first(5, || model.reaches(system, Reach::Convicted))),
             (Reach::Renewed, |model, system| model.first(6, || model.reaches(system, Reach::Renewed))),
+            (Reach::Known, |model, system| model.first(7, || model.reaches(system, Reach::Known))),
         ];
         let always: Condition = |model, system| !model.first(0, || model.broken(system).is_some());
         let wanted = reach.into_iter().filter(|(reach, _)| self.config.reaches.contains(reach));
@@ -345,15 +361,23 @@ impl FinalityModel {
         }
     }
 
-    /// A liar's copies take logs and bodies, so that they can vote and audit; that they would accuse
-    /// themselves helps no attack.
+    /// A liar's copies take logs, so that they can vote and audit; that they would accuse themselves
+    /// helps no attack. Nor does it help that they relay what its owner can send.
     fn wanted(&self, from: u8, to: u8) -> impl Iterator<Item = What> + use<> {
-        let me = self.cloud_of(to);
-        let logs = (0..CLOUDS).filter(move |log| *log != me).map(|log| What::Log(log as u8));
+        let (me, sender, relays) = (self.cloud_of(to), self.cloud_of(from), !self.is_liar(from));
+        let logs = (0..CLOUDS).filter(move |log| *log != me && (relays || *log == sender));
+        let logs = logs.map(|log| What::Log(log as u8));
         let past = !self.config.unlucky.is_empty() && self.config.unlucky.contains(&me);
         let proofs = !self.liars.is_empty() && !self.is_liar(to) && !self.is_liar(from);
-        let rest = [(true, What::Bodies), (past, What::Past), (proofs, What::Proofs)];
+        let rest = [(self.config.bodies, What::Bodies), (past, What::Past), (proofs, What::Proofs)];
         logs.chain(rest.into_iter().filter(|(wanted, _)| *wanted).map(|(_, what)| what))
+    }
+
+    /// Both copies of a liar begin alike: whichever something happens to first is called the first.
+    fn idle_twins(&self, system: &System) -> Vec<u8> {
+        let untouched = |copy: usize| system.clouds[copy] == self.init.clouds[copy];
+        let twins = CLOUDS..self.copies();
+        twins.filter(|twin| untouched(self.copies[*twin])).map(|twin| twin as u8).collect()
     }
 
     fn delays(&self, system: &System, actions: &mut Vec<Action>) {
