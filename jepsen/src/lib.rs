@@ -13,6 +13,7 @@ pub mod model;
 pub mod mutants;
 pub mod port;
 pub mod random;
+pub mod real;
 pub mod report;
 pub mod settle;
 pub mod sim;

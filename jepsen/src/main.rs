@@ -14,6 +14,10 @@ struct Cli {
 
 #[derive(Debug, Subcommand)]
 enum Command {
+    /// Harm nine real processes under load, and judge what came of it
+    Real(commands::real::Args),
+    /// Find out what this machine can do to real processes, and what is not covered
+    Doctor(commands::doctor::Args),
     /// Run the whole system in a seeded simulation, many seeds
     Sim(commands::sim::Args),
     /// Run one seed again and show what happened
@@ -34,6 +38,8 @@ fn main() -> ExitCode {
         Command::Replay(args) => commands::replay::run(&args),
         Command::Model(args) => commands::model::run(&args),
         Command::Mutants(args) => commands::mutants::run(&args),
+        Command::Real(args) => commands::real::run(&args),
+        Command::Doctor(args) => commands::doctor::run(&args),
         Command::Check(args) => commands::check::run(&args),
         Command::Report(args) => commands::report::run(&args),
     };

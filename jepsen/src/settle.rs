@@ -87,6 +87,10 @@ fn unsettled(world: &World, told: &BTreeMap<String, Told>) -> Option<String> {
         if let Some(pair) = seen.windows(2).find(|pair| !agree(pair[0].1, pair[1].1)) {
             return Some(format!("{id} is {:?} at {} and {:?} at {}", pair[0].1, pair[0].0, pair[1].1, pair[1].0));
         }
+        // An operator may let an event wait for ever; what is FINAL goes on by itself.
+        if let Some((cloud, _)) = seen.iter().find(|(_, seen)| nobody_lies && seen.level == "FINAL") {
+            return Some(format!("{id} is only FINAL at {cloud}"));
+        }
         let plain = acknowledged.get(id).is_some_and(|event| event.confirm == Confirm::Auto && !is_contested(event));
         let reached = |seen: &Seen| if nobody_lies { seen.is_sealed() } else { seen.is_final() };
         if let Some((cloud, seen)) = seen.iter().find(|(_, seen)| plain && !reached(seen)) {

@@ -95,13 +95,29 @@ for process in /proc/[0-9]*; do
     pid=${process#/proc/}
     [ "$pid" != $$ ] && grep -qsF "$0" "$process/cmdline" && kill -9 "$pid"
 done
-rm -rf "$0""#;
+[ "$1" = keep ] || rm -rf "$0""#;
 
 impl Reaper {
     pub fn of(folder: &Path) -> Self {
+        Self::start(folder, "remove")
+    }
+
+    /// Leaves the folder and what is in it.
+    pub fn sparing(folder: &Path) -> Self {
+        Self::start(folder, "keep")
+    }
+
+    fn start(folder: &Path, then: &str) -> Self {
         let mut command = Command::new("/bin/sh");
         // A group of its own: Ctrl-C in the terminal must not end it before its work.
-        command.arg("-c").arg(REAP).arg(folder).stdin(Stdio::piped()).stdout(Stdio::null()).stderr(Stdio::null());
+        command
+            .arg("-c")
+            .arg(REAP)
+            .arg(folder)
+            .arg(then)
+            .stdin(Stdio::piped())
+            .stdout(Stdio::null())
+            .stderr(Stdio::null());
         Self(command.process_group(0).spawn().expect("a shell can be started"))
     }
 }

@@ -1,12 +1,17 @@
 //! What the command line offers; each command says its arguments and runs itself.
 
 pub mod check;
+pub mod doctor;
 pub mod duration;
 pub mod model;
 pub mod mutants;
+pub mod real;
 pub mod replay;
 pub mod report;
 pub mod sim;
+
+/// Of a table, in columns.
+const WIDTH: u16 = 140;
 
 /// How results are printed.
 #[derive(Debug, Clone, clap::Args)]

@@ -191,10 +191,12 @@ impl Board {
         self.lock().values().any(|peer| peer.answered)
     }
 
-    /// This node no longer leads: it has no connections.
+    /// This node no longer leads: it has no connections, and whether the cloud may sign is for its
+    /// leader to say.
     pub fn disconnect(&self) {
         for peer in self.lock().values_mut() {
             (peer.link, peer.via, peer.progress, peer.misfit) = (None, None, None, false);
+            peer.refusal = None;
         }
         lock(&self.hunts).clear();
     }
@@ -232,12 +234,15 @@ impl Board {
 
     /// Whether signing must wait, because a peer holds more of our log than we do, or another one.
     /// Notes that our log turns out to contain are forgotten.
-    pub fn refuses(&self, shared: &Shared) -> Result<bool, Broken> {
-        let shown: Vec<_> =
-            self.lock().iter().filter_map(|(by, peer)| Some((by.clone(), peer.shown.clone()?))).collect();
+    pub async fn refuses(&self, shared: &Shared) -> Result<bool, Broken> {
+        let refused = |(_, _, refusal): &(CloudId, SignedNote, Option<String>)| refusal.is_some();
+        // A leader that was deposed while it was cut off has less than its cloud signed since. That is no
+        // reason for an alarm: it is no leader, and learns so by asking its members.
+        if self.judged(shared)?.iter().any(refused) && shared.replica.linearize().await.is_err() {
+            return Ok(true);
+        }
         let mut refuses = false;
-        for (by, note) in shown {
-            let refusal = judge(shared, &by, &note)?;
+        for (by, note, refusal) in self.judged(shared)? {
             refuses |= refusal.is_some() && !mutant!(LongerHeadIgnored);
             self.with(&by, |peer| {
                 if refusal.is_none() && peer.shown.as_ref() == Some(&note) {
@@ -250,6 +255,17 @@ impl Board {
             });
         }
         Ok(refuses)
+    }
+
+    /// What each other cloud showed of our log, and what speaks against signing in that.
+    fn judged(&self, shared: &Shared) -> Result<Vec<(CloudId, SignedNote, Option<String>)>, Broken> {
+        let shown: Vec<_> =
+            self.lock().iter().filter_map(|(by, peer)| Some((by.clone(), peer.shown.clone()?))).collect();
+        let judge = |(by, note): (CloudId, SignedNote)| {
+            let refusal = judge(shared, &by, &note)?;
+            Ok((by, note, refusal))
+        };
+        shown.into_iter().map(judge).collect()
     }
 }
 

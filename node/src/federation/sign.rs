@@ -103,7 +103,7 @@ async fn sign_on(shared: &Shared) -> Result<(), Broken> {
     loop {
         applied.mark_unchanged();
         board.mark_unchanged();
-        if shared.board.refuses(shared)? {
+        if shared.board.refuses(shared).await? {
             tokio::select! {
                 biased;
                 _ = applied.changed() => {}

@@ -6,6 +6,7 @@ use crate::config::{ClusterFile, EngineKind, IDENTITY_FILE, Identity, RaftSectio
 use crate::env::Entropy;
 use crate::keys::{self, Authority, Pair, Plane, make_private_dir, make_signing_key, write_private, write_signing_key};
 use anyhow::{Context, Result, bail};
+use std::collections::BTreeMap;
 use std::fmt::Write;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr, TcpListener};
 use std::path::Path;
@@ -27,6 +28,9 @@ pub struct Template {
     pub quorum: u32,
     pub engine: EngineKind,
     pub raft: RaftSection,
+    /// Where nodes listen, for other nodes and for clients. A node that is not named here gets free
+    /// ports on a loopback address.
+    pub addresses: BTreeMap<NodeId, [SocketAddr; 2]>,
 }
 
 #[derive(Debug, Clone)]
@@ -45,7 +49,8 @@ impl Template {
             Ok(CloudTemplate { name: CloudId::new(name)?, weight: 1, region: "local".into(), nodes })
         });
         let clouds = clouds.into_iter().collect::<Result<_>>()?;
-        Ok(Self { clouds, quorum: 2, engine: EngineKind::default(), raft: RaftSection::default() })
+        let (engine, raft) = (EngineKind::default(), RaftSection::default());
+        Ok(Self { clouds, quorum: 2, engine, raft, addresses: BTreeMap::new() })
     }
 
     /// The clouds, weights, nodes and settings of a file; its addresses are not taken.
@@ -60,7 +65,7 @@ impl Template {
         });
         let clouds = clouds.collect::<Result<_>>()?;
         let quorum = *file.federation.quorum.get_ref();
-        Ok(Self { clouds, quorum, engine: file.storage.engine, raft: file.raft })
+        Ok(Self { clouds, quorum, engine: file.storage.engine, raft: file.raft, addresses: BTreeMap::new() })
     }
 }
 
@@ -73,7 +78,7 @@ struct Placed {
     node: NodeId,
     peer: SocketAddr,
     client: SocketAddr,
-    _held: [TcpListener; 2],
+    _held: Option<[TcpListener; 2]>,
 }
 
 /// Makes everything below `dir`, which may exist but must not hold a cluster.
@@ -112,7 +117,7 @@ fn holds_state(dir: &Path) -> bool {
     nodes.into_iter().any(|node| node.path().join("raft").exists())
 }
 
-/// Chooses a free port for every listener, each cloud on its own loopback address.
+/// Takes the given addresses, and else chooses free ports, each cloud on its own loopback address.
 fn place(template: &Template) -> Result<Vec<Vec<Placed>>> {
     let mut order: Vec<&CloudId> = template.clouds.iter().map(|cloud| &cloud.name).collect();
     order.sort();
@@ -121,7 +126,11 @@ fn place(template: &Template) -> Result<Vec<Vec<Placed>>> {
         let address = IpAddr::V4(Ipv4Addr::new(127, 0, rank as u8 + 1, 1));
         // Systems other than Linux give only 127.0.0.1 to loopback.
         let address = if TcpListener::bind((address, 0)).is_ok() { address } else { Ipv4Addr::LOCALHOST.into() };
-        cloud.nodes.iter().map(|node| place_node(node, address)).collect::<Result<Vec<_>>>()
+        let place = |node| match template.addresses.get(node) {
+            Some(&[peer, client]) => Ok(Placed { node: node.clone(), peer, client, _held: None }),
+            None => place_node(node, address),
+        };
+        cloud.nodes.iter().map(place).collect::<Result<Vec<_>>>()
     };
     template.clouds.iter().map(cloud).collect()
 }
@@ -129,7 +138,7 @@ fn place(template: &Template) -> Result<Vec<Vec<Placed>>> {
 fn place_node(node: &NodeId, address: IpAddr) -> Result<Placed> {
     let listen = || TcpListener::bind((address, 0)).with_context(|| format!("no free port on {address}"));
     let held = [listen()?, listen()?];
-    Ok(Placed { node: node.clone(), peer: held[0].local_addr()?, client: held[1].local_addr()?, _held: held })
+    Ok(Placed { node: node.clone(), peer: held[0].local_addr()?, client: held[1].local_addr()?, _held: Some(held) })
 }
 
 fn make_nodes(
