@@ -5,7 +5,7 @@
 mod edn;
 mod lines;
 
-pub use edn::to_edn;
+use edn::to_edn;
 pub use lines::{load, save};
 
 use serde::{Deserialize, Serialize};

@@ -9,8 +9,7 @@ use jepsen::history::{self, Record, What};
 use jepsen::real::{self, Options, Progress, Report};
 use jepsen::report::{self, Meta};
 use std::collections::BTreeMap;
-use std::fs::File;
-use std::io::{BufWriter, IsTerminal as _};
+use std::io::IsTerminal as _;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -77,7 +76,6 @@ pub fn run(args: &Args) -> Result<()> {
 /// The history in every form, and its report.
 fn keep(report: &Report, args: &Args, out: &Path) -> Result<()> {
     history::save(&report.history, &out.join("history.jsonl"))?;
-    history::to_edn(&report.history, &mut BufWriter::new(File::create(out.join("history.edn"))?))?;
     let (time, seed) = (format!("{}s", args.time.as_secs()), args.seed.to_string());
     let nemesis = args.nemesis.join(",");
     let words = [

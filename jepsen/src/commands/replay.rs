@@ -6,7 +6,6 @@ use jepsen::history;
 use jepsen::report::{self, Meta};
 use jepsen::sim::run::{self, Options, Report};
 use jepsen::sim::summary::Summary;
-use std::fs::File;
 use std::io::{BufWriter, Write};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -78,7 +77,6 @@ fn tell(summary: &Summary) {
 fn keep(report: &Report, args: &Args, folder: &Path) -> Result<()> {
     std::fs::create_dir_all(folder)?;
     history::save(&report.history, &folder.join("history.jsonl"))?;
-    history::to_edn(&report.history, &mut BufWriter::new(File::create(folder.join("history.edn"))?))?;
     let (seed, time) = (args.seed.to_string(), format!("{}s", args.sim_time.as_secs()));
     let words = ["cargo", "run", "--release", "-p", "jepsen", "--", "replay", "--seed", &seed, "--sim-time", &time];
     let meta = Meta::here(words.map(str::to_owned).to_vec());

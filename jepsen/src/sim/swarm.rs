@@ -140,7 +140,7 @@ impl Swarm {
         let timers = Timers { heartbeat, election_min, election_max: election_min * 2, retention };
         let mix = Mix {
             clients: 3 + random.below(4) as u64,
-            pause: Duration::from_millis([3_000, 8_000, 16_000][random.below(3)]),
+            pause: Duration::from_millis([3_000, 6_000, 12_000][random.below(3)]),
             repeats: random.below(30),
             contested: random.below(20),
             manual: random.below(15),
