@@ -173,13 +173,11 @@ impl State {
     /// One vote with who audited a checkpoint that holds it, as confirmed here.
     pub fn vote_fact(&self, vote: &RecordedVote) -> VoteFact {
         let log = self.hot.logs.get(&(vote.cloud.clone(), vote.epoch));
-        let audited_by: BTreeSet<CloudId> = match (log, vote.branch) {
-            (None, _) => BTreeSet::new(),
+        let audited_by: BTreeSet<CloudId> = match (log, &vote.branch) {
+            (_, Some(branch)) => branch.audited_by.clone(),
+            (None, None) => BTreeSet::new(),
             (Some(log), None) => {
                 log.audits.iter().filter(|(_, (size, _))| *size > vote.index).map(|(by, _)| by.clone()).collect()
-            }
-            (Some(log), Some(branch)) => {
-                log.claims.iter().filter(|(_, head)| **head == branch).map(|(by, _)| by.clone()).collect()
             }
         };
         VoteFact { cloud: vote.cloud.clone(), verdict: vote.verdict(), content: vote.vote.content, audited_by }

@@ -213,9 +213,13 @@ impl Tx<'_> {
     fn settle(&mut self) -> Result<(), Broken> {
         for tag in std::mem::take(&mut self.touched) {
             let Some(mut record) = self.record(&tag)? else { continue };
+            let heard = self.hear_branches(&mut record);
             let standing = events::standing(&self.state.genesis, &self.vote_facts(&record), &self.state.hot.flagged);
             self.want_testimony(&record, standing.level);
             if (standing.level, standing.marks, standing.settled) == (record.level, record.marks, record.settled) {
+                if heard {
+                    self.put_record(&record);
+                }
                 continue;
             }
             let before = record.level;
@@ -242,20 +246,42 @@ impl Tx<'_> {
         Ok(())
     }
 
-    /// What a forked cloud answered to others is asked for where it may change the level: the event
-    /// is not SEALED, or the honest clouds' own votes differ.
+    /// Notes by the votes in branches who said that it audited them. It is kept there, since the
+    /// register of claims holds only the latest head. Returns whether that was news.
+    fn hear_branches(&self, record: &mut EventRecord) -> bool {
+        let mut news = false;
+        for vote in &mut record.votes {
+            let (Some(branch), Some(log)) =
+                (&mut vote.branch, self.state.hot.logs.get(&(vote.cloud.clone(), vote.epoch)))
+            else {
+                continue;
+            };
+            for (by, _) in log.claims.iter().filter(|(_, head)| **head == (branch.size, branch.root)) {
+                news |= branch.audited_by.insert(by.clone());
+            }
+        }
+        news
+    }
+
+    /// What a forked cloud answered to others is asked for where it may change the level: another
+    /// cloud audited a branch that is not mirrored here, no vote is known under the head that it
+    /// audited, and the event is not SEALED, or the honest clouds' own votes differ.
     fn want_testimony(&mut self, record: &EventRecord, level: Level) {
         let hot = &mut self.state.hot;
-        if hot.frozen.is_empty() || hot.testimony.len() >= MAX_TESTIMONY {
-            return;
-        }
+        let known = |at: &(CloudId, EpochId), by: &CloudId| {
+            let mut votes = record.votes.iter().filter(|vote| (&vote.cloud, vote.epoch) == (&at.0, at.1));
+            votes.any(|vote| vote.branch.as_ref().is_some_and(|branch| branch.audited_by.contains(by)))
+        };
+        let unheard = |at| {
+            let mut by = hot.logs.get(at).into_iter().flat_map(|log| log.claims.keys());
+            by.any(|by| !hot.flagged.contains(by) && !known(at, by))
+        };
         let honest: Vec<_> = record.votes.iter().filter(|vote| !hot.flagged.contains(&vote.cloud)).collect();
-        let asked = record.votes.iter().any(|vote| vote.branch.is_some());
         let differ = honest.windows(2).any(|pair| !pair[0].says_the_same(pair[1]));
-        if !asked && (level < Level::Sealed || differ) {
-            hot.testimony.insert(record.tag);
-        } else {
+        if !(level < Level::Sealed || differ) || !hot.frozen.iter().any(unheard) {
             hot.testimony.remove(&record.tag);
+        } else if hot.testimony.len() < MAX_TESTIMONY {
+            hot.testimony.insert(record.tag);
         }
     }
 

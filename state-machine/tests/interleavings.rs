@@ -12,10 +12,40 @@ use tercet_core::transparency::Verdict;
 
 #[derive(Debug, Clone)]
 enum Step {
-    Submit { at: usize, event: u8, payload: u8 },
-    Decide { at: usize, event: u8, confirm: bool },
-    Send { from: usize, to: usize },
-    Relay { log: usize, via: usize, to: usize },
+    Submit {
+        at: usize,
+        event: u8,
+        payload: u8,
+    },
+    Decide {
+        at: usize,
+        event: u8,
+        confirm: bool,
+    },
+    Send {
+        from: usize,
+        to: usize,
+    },
+    Relay {
+        log: usize,
+        via: usize,
+        to: usize,
+    },
+    /// Two clouds find out that they hold different histories of one log.
+    Compare {
+        from: usize,
+        to: usize,
+    },
+    /// Bodies and proofs alone, ahead of the notes that go with them.
+    Proofs {
+        from: usize,
+        to: usize,
+    },
+    /// What the liar told one, alone.
+    Testimony {
+        from: usize,
+        to: usize,
+    },
 }
 
 /// Clouds 0 to 2, and 3 for gcp's twin where there is one.
@@ -25,6 +55,9 @@ fn step(labels: usize) -> impl Strategy<Value = Step> {
         1 => (0..labels, 4..6_u8, any::<bool>()).prop_map(|(at, event, confirm)| Step::Decide { at, event, confirm }),
         4 => (0..labels, 0..labels).prop_map(|(from, to)| Step::Send { from, to }),
         3 => (0..3_usize, 0..labels, 0..labels).prop_map(|(log, via, to)| Step::Relay { log, via, to }),
+        1 => (0..labels, 0..labels).prop_map(|(from, to)| Step::Compare { from, to }),
+        1 => (0..labels, 0..labels).prop_map(|(from, to)| Step::Proofs { from, to }),
+        1 => (0..labels, 0..labels).prop_map(|(from, to)| Step::Testimony { from, to }),
     ]
 }
 
@@ -51,7 +84,16 @@ fn run(clouds: &mut Clouds, steps: &[Step]) {
             Step::Relay { log, via, to } if id(NAMES[log]) != id(label(to)) && via != to => {
                 clouds.send_log(&id(NAMES[log]), label(via), label(to));
             }
-            Step::Send { .. } | Step::Relay { .. } => {}
+            Step::Compare { from, to } if id(label(from)) != id(label(to)) => {
+                clouds.investigate(label(from), label(to));
+            }
+            Step::Proofs { from, to } if id(label(from)) != id(label(to)) => {
+                clouds.send_rest(label(from), label(to));
+            }
+            Step::Testimony { from, to } if id(label(from)) != id(label(to)) => {
+                clouds.send_testimony(label(from), label(to));
+            }
+            _ => {}
         }
         levels_never_go_back(clouds, &mut levels);
     }

@@ -112,6 +112,16 @@ impl goldenscript::Runner for Script {
                     writeln!(out, "{} lied: {kind}", proof.cloud)?;
                 }
             }
+            // prove FROM TO: they compare what a third cloud showed them; TO takes the proof of a fork.
+            "prove" => {
+                let (from, to) = (next("one cloud")?, next("another")?);
+                clouds.investigate(&from, &to);
+            }
+            // testify FROM TO: TO asks what convicted clouds told FROM.
+            "testify" => {
+                let (from, to) = (next("who is asked")?, next("who asks")?);
+                clouds.send_testimony(&from, &to);
+            }
             // twin CLOUD: a second copy with the same keys, named with -twin.
             "twin" => clouds.twin(&next("a cloud")?),
             // lose CLOUD: all its state and keys; it comes back, with a new epoch not open yet.
@@ -159,6 +169,8 @@ scenarios!(
     three_different_votes_are_quarantined,
     a_cloud_votes_twice,
     a_cloud_forks_its_log,
+    a_fork_goes_on_while_it_is_proven,
+    a_fork_is_proven_before_it_is_audited,
     a_cloud_is_restored_from_an_old_copy,
     a_lost_cloud_comes_back,
     a_lost_cloud_hears_the_closings_first,

@@ -11,6 +11,7 @@ use tercet_core::command::Command;
 use tercet_core::evidence::{self, Statement};
 use tercet_core::ids::Tag;
 use tercet_core::mirrors::{self, LogChunk};
+use tercet_core::state::MAX_TESTIMONY;
 use tercet_core::transparency::SignedNote;
 use tokio::time::Instant;
 
@@ -29,7 +30,7 @@ pub(super) async fn run(shared: Arc<Shared>) {
         tokio::time::sleep(LOOK).await;
         let read = shared.replica.read(|view| {
             let convictions = view.state.evidence_ids().len();
-            Ok((convictions, view.state.wanted_testimony(MAX_ASKED_TAGS)))
+            Ok((convictions, view.state.wanted_testimony(MAX_TESTIMONY)))
         });
         let (convictions, wanted) = match read {
             Ok(read) => read,
@@ -46,7 +47,11 @@ pub(super) async fn run(shared: Arc<Shared>) {
             continue;
         }
         for link in shared.board.links() {
-            ask(&shared, &link, wanted.clone()).await;
+            // Notes are asked for also when no event is.
+            let (first, more) = wanted.split_at(wanted.len().min(MAX_ASKED_TAGS));
+            for tags in std::iter::once(first).chain(more.chunks(MAX_ASKED_TAGS)) {
+                ask(&shared, &link, tags.to_vec()).await;
+            }
         }
         due = Instant::now() + pause;
         pause = (pause * 2).min(MAX_PAUSE);

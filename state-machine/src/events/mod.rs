@@ -7,7 +7,7 @@ mod record;
 pub use apply::{MAX_CONTENTS, MAX_MISSING};
 pub(crate) use apply::{apply, receive, vote_on_held};
 pub use level::{Level, Marks, Standing, VoteFact, standing};
-pub use record::{Body, EventRecord, RecordedVote};
+pub use record::{Body, Branch, EventRecord, RecordedVote};
 
 use crate::content::{Content, Envelope};
 use crate::ids::{CloudId, EventKey, Hash, Tag, TenantId};

@@ -6,6 +6,7 @@ use crate::ids::{CloudId, EpochId, EventKey, Hash, Tag, TenantId};
 use crate::tenants::TenantSignature;
 use crate::transparency::{Verdict, Vote};
 use serde::{Deserialize, Serialize};
+use std::collections::BTreeSet;
 
 /// A vote as found in a cloud's log.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -15,9 +16,17 @@ pub struct RecordedVote {
     /// Index of the leaf in that epoch's log.
     pub index: u64,
     pub vote: Vote,
-    /// Set for a vote known only from evidence: the head of the forked branch that holds it. Only
-    /// who audited exactly that head has audited this vote.
-    pub branch: Option<(u64, Hash)>,
+    /// Set for a vote known only from what another cloud showed: the forked branch that holds it.
+    pub branch: Option<Branch>,
+}
+
+/// The head of a branch that this cloud does not mirror.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Branch {
+    pub size: u64,
+    pub root: Hash,
+    /// Who said that it audited exactly this head. It stays said when that cloud audits more.
+    pub audited_by: BTreeSet<CloudId>,
 }
 
 impl RecordedVote {
@@ -29,7 +38,18 @@ impl RecordedVote {
     pub fn verdict(&self) -> Verdict {
         self.vote.verdict
     }
+
+    /// Whether it is known under the same head, at the same place.
+    fn stands_with(&self, other: &Self) -> bool {
+        let head = |vote: &Self| vote.branch.as_ref().map(|branch| (branch.size, branch.root));
+        (&self.cloud, self.epoch, self.index, head(self)) == (&other.cloud, other.epoch, other.index, head(other))
+    }
 }
+
+/// A lying cloud can vote as often as it likes. Two different votes in the log mirrored here convict
+/// it; of other branches, as many are kept, those that somebody audited before others.
+const MAX_MIRRORED: usize = 2;
+const MAX_BRANCHED: usize = 2;
 
 /// Everything known about one tag. It may exist before any body: then `key` is `None`.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -46,6 +66,31 @@ pub struct EventRecord {
     pub marks: Marks,
     /// The content that reached the level, if one did (salted).
     pub settled: Option<Hash>,
+}
+
+impl EventRecord {
+    /// Adds a vote that stands in the log of its cloud as mirrored here.
+    pub(crate) fn add_vote(&mut self, found: RecordedVote) {
+        let mirrored = |vote: &&RecordedVote| vote.cloud == found.cloud && vote.branch.is_none();
+        if self.votes.iter().filter(mirrored).count() < MAX_MIRRORED {
+            self.votes.push(found);
+        }
+    }
+
+    /// Adds a vote that stands in another branch. One that nobody audited counts for nothing and
+    /// makes room: the same may be shown again under a head that somebody did audit.
+    pub(crate) fn add_branch_vote(&mut self, found: RecordedVote) {
+        if self.votes.iter().any(|vote| vote.stands_with(&found)) {
+            return;
+        }
+        let branched = |vote: &RecordedVote| vote.cloud == found.cloud && vote.branch.is_some();
+        if self.votes.iter().filter(|vote| branched(vote)).count() >= MAX_BRANCHED {
+            let audited = |vote: &RecordedVote| vote.branch.iter().any(|branch| !branch.audited_by.is_empty());
+            let Some(at) = self.votes.iter().position(|vote| branched(vote) && !audited(vote)) else { return };
+            self.votes.remove(at);
+        }
+        self.votes.push(found);
+    }
 }
 
 /// One content of a key, with the first envelope seen for it.

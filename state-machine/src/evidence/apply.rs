@@ -3,15 +3,16 @@
 
 use super::{Command, Evidence, Lie, Statement};
 use crate::command::Reply;
-use crate::events::{EventRecord, Level, RecordedVote};
+use crate::events::{Branch, EventRecord, Level, RecordedVote};
 use crate::fact::Fact;
-use crate::ids::EpochId;
+use crate::ids::{CloudId, EpochId};
 use crate::ledger::{StoredNodes, keys};
-use crate::mirrors::{MAX_VOTES_PER_CLOUD, keep_misfit, take_strays, touch};
+use crate::mirrors::{keep_misfit, take_strays, touch};
 use crate::records::Broken;
 use crate::rejection::Rejection;
 use crate::state::Tx;
 use crate::transparency::Leaf;
+use std::collections::BTreeSet;
 
 /// The most proofs kept. One already convicts; more only widen what is shown about single events.
 pub const MAX_EVIDENCE: usize = 256;
@@ -43,7 +44,9 @@ fn testify(tx: &mut Tx<'_>, statement: &Statement) -> Result<Result<Reply, Rejec
     }
     let Leaf::Vote(vote) = &statement.leaf else { return Ok(Ok(Reply::Done)) };
     let known = tx.record(&vote.tag)?;
-    let own = known.iter().flat_map(|record| &record.votes).find(|known| known.cloud == origin.cloud);
+    // Only what the mirror here holds can be proven from here.
+    let mirrored = |known: &&RecordedVote| known.cloud == origin.cloud && known.branch.is_none();
+    let own = known.iter().flat_map(|record| &record.votes).find(mirrored);
     let contradicts = |own: &&RecordedVote| own.vote.verdict != vote.verdict || own.vote.content != vote.content;
     let own = own.filter(contradicts).map(|own| tx.state.statement(tx.records, own)).transpose()?.flatten();
     if let Some(own) = own {
@@ -63,9 +66,11 @@ pub(crate) fn convict(tx: &mut Tx<'_>, evidence: Evidence) -> Result<(), Broken>
     tx.records.put(keys::evidence(&id), crate::codec::encode(&evidence));
     tx.state.hot.evidence.push(id);
     tx.facts.push(Fact::Convicted { cloud: evidence.cloud.clone(), evidence: id });
+    let mut news = tx.state.hot.flagged.insert(evidence.cloud.clone());
     for epoch in evidence.epochs() {
         let at = (evidence.cloud.clone(), epoch);
         if tx.state.hot.frozen.insert(at.clone()) {
+            news = true;
             take_strays(tx, &at)?;
         }
     }
@@ -77,16 +82,22 @@ pub(crate) fn convict(tx: &mut Tx<'_>, evidence: Evidence) -> Result<(), Broken>
         take_branch_vote(tx, first)?;
         take_branch_vote(tx, second)?;
     }
-    if tx.state.hot.flagged.insert(evidence.cloud.clone()) {
-        let logs: Vec<_> = tx.state.hot.logs.iter().map(|(at, log)| (at.clone(), log.size())).collect();
-        for (at, size) in logs.into_iter().filter(|(at, _)| at.0 == evidence.cloud) {
-            touch(tx, &at, 0, size)?;
-        }
-        let tenants: Vec<_> = tx.state.tenants.keys().cloned().collect();
-        for tenant in tenants {
-            let listed = tx.state.events(tx.records, &tenant, 0, usize::MAX)?;
-            tx.touched.extend(listed.into_iter().filter(|(_, r)| r.level < Level::Final).map(|(_, r)| r.tag));
-        }
+    if news {
+        touch_unsettled(tx, &evidence.cloud)?;
+    }
+    Ok(())
+}
+
+/// Looks again at every event whose level may rest on what this lying cloud says, here or elsewhere.
+pub(crate) fn touch_unsettled(tx: &mut Tx<'_>, liar: &CloudId) -> Result<(), Broken> {
+    let logs: Vec<_> = tx.state.hot.logs.iter().map(|(at, log)| (at.clone(), log.size())).collect();
+    for (at, size) in logs.into_iter().filter(|(at, _)| at.0 == *liar) {
+        touch(tx, &at, 0, size)?;
+    }
+    let tenants: Vec<_> = tx.state.tenants.keys().cloned().collect();
+    for tenant in tenants {
+        let listed = tx.state.events(tx.records, &tenant, 0, usize::MAX)?;
+        tx.touched.extend(listed.into_iter().filter(|(_, r)| r.level < Level::Final).map(|(_, r)| r.tag));
     }
     Ok(())
 }
@@ -105,20 +116,11 @@ fn take_branch_vote(tx: &mut Tx<'_>, statement: &Statement) -> Result<(), Broken
         return Ok(());
     }
     let mut record = tx.record(&vote.tag)?.unwrap_or_else(|| EventRecord::new(vote.tag));
-    let found = RecordedVote {
-        cloud: cloud.clone(),
-        epoch: *epoch,
-        index: statement.index,
-        vote: vote.clone(),
-        branch: Some((body.size, body.root)),
-    };
-    let held = record.votes.iter().filter(|vote| vote.cloud == *cloud).count();
-    if !record.votes.contains(&found) && held < MAX_VOTES_PER_CLOUD {
-        record.votes.push(found);
-        tx.state.hot.testimony.remove(&record.tag);
-        tx.touched.insert(record.tag);
-        tx.put_record(&record);
-    }
+    let branch = Branch { size: body.size, root: body.root, audited_by: BTreeSet::new() };
+    let (cloud, vote) = (cloud.clone(), vote.clone());
+    record.add_branch_vote(RecordedVote { cloud, epoch: *epoch, index: statement.index, vote, branch: Some(branch) });
+    tx.touched.insert(record.tag);
+    tx.put_record(&record);
     Ok(())
 }
 

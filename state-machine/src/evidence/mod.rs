@@ -4,7 +4,7 @@
 mod apply;
 mod bytes;
 
-pub(crate) use apply::{apply, convict};
+pub(crate) use apply::{apply, convict, touch_unsettled};
 
 use crate::epochs::Opening;
 use crate::genesis::Genesis;

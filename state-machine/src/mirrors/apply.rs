@@ -158,9 +158,7 @@ fn take_vote(tx: &mut Tx<'_>, found: RecordedVote) -> Result<(), Broken> {
     if record.has_vote_of(&found.cloud) && !mutant!(DoubleVoteNotLookedFor) {
         tx.state.hot.suspected.push((found.cloud.clone(), tag));
     }
-    if record.votes.iter().filter(|vote| vote.cloud == found.cloud).count() < MAX_VOTES_PER_CLOUD {
-        record.votes.push(found);
-    }
+    record.add_vote(found);
     if tx.lacks_body(&record) {
         tx.miss(tag);
     }
@@ -168,10 +166,6 @@ fn take_vote(tx: &mut Tx<'_>, found: RecordedVote) -> Result<(), Broken> {
     tx.touched.insert(tag);
     Ok(())
 }
-
-/// A lying cloud can vote as often as it likes: two different votes convict it, and as many are kept
-/// from another branch.
-pub const MAX_VOTES_PER_CLOUD: usize = 4;
 
 /// The mirror reached this note: audit it unless the cloud lied, and take over what it says of
 /// others.
@@ -217,11 +211,25 @@ fn take_audits(tx: &mut Tx<'_>, by: &CloudId, note: &SignedNote) -> Result<(), B
         let Some(log) = tx.state.hot.logs.get_mut(&about).filter(|_| audit.cloud != *by) else { continue };
         let said = log.claims.get(by).map_or(0, |(size, _)| *size).max(log.audited(by));
         if said < audit.size {
-            log.claims.insert(by.clone(), (audit.size, audit.root));
+            let first = log.claims.insert(by.clone(), (audit.size, audit.root)).is_none();
             check_claims(tx, &about)?;
+            look_at_branch(tx, &about, by, first)?;
         }
     }
     crate::epochs::take_closings(tx, by, &note.body.closings);
+    Ok(())
+}
+
+/// Another cloud audited a branch of a convicted cloud's log that is not mirrored here, or more of
+/// one. What was told to it there may count for every event that is not settled without.
+fn look_at_branch(tx: &mut Tx<'_>, at: &(CloudId, EpochId), by: &CloudId, first: bool) -> Result<(), Broken> {
+    if !tx.state.hot.frozen.contains(at) {
+        return Ok(());
+    }
+    if first && tx.state.hot.logs[at].claims.contains_key(by) {
+        evidence::touch_unsettled(tx, &at.0)?;
+    }
+    tx.touched.extend(&tx.state.hot.testimony);
     Ok(())
 }
 

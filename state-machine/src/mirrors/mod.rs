@@ -4,7 +4,6 @@
 mod apply;
 mod serve;
 
-pub use apply::MAX_VOTES_PER_CLOUD;
 pub(crate) use apply::{apply, keep_misfit, take_strays, touch};
 pub use serve::Dispute;
 

@@ -266,7 +266,7 @@ impl Clouds {
     }
 
     /// Two clouds compare what a third one showed each of them, and prove a fork where they differ.
-    fn investigate(&mut self, from: &str, to: &str) -> bool {
+    pub fn investigate(&mut self, from: &str, to: &str) -> bool {
         let mut proofs = Vec::new();
         for log in NAMES.map(id) {
             if let (Some(mut a), Some(mut b)) = (self.leaves(from, &log), self.leaves(to, &log)) {
@@ -309,7 +309,7 @@ impl Clouds {
         news
     }
 
-    fn send_testimony(&mut self, from: &str, to: &str) -> bool {
+    pub fn send_testimony(&mut self, from: &str, to: &str) -> bool {
         let wanted = self.clouds[to].1.wanted_testimony(1000);
         let (sender, state) = &self.clouds[from];
         let statements = state.testimony(&sender.records, &wanted).unwrap();
