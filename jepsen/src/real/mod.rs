@@ -185,9 +185,11 @@ fn perform(
     }
     harmed??;
     progress.say("waiting until everything has settled");
-    of_operator.block_on(of_operator.spawn(heal(stage)))??;
+    of_operator.block_on(of_operator.spawn(heal(stage.clone())))??;
     let judge = Verifier::new(out.to_owned());
     of_clients.block_on(of_clients.spawn(async move { settle(&world, HEALING, &judge).await }))?;
+    // The cluster ends with it.
+    drop(stage);
     Ok(())
 }
 

@@ -179,14 +179,14 @@ pub const ALL: &[Nemesis] = &[
         "a node comes back with an old copy of its log and state"
     ),
     nemesis!(
-        "old-backup-cloud",
+        "lost-state-old-backup",
         [Need::Network],
         Everything,
         recovery::old_backup_cloud,
         "a cloud comes back with old copies and its keys: it must not sign"
     ),
     nemesis!(
-        "lost-cloud",
+        "lost-state",
         [Need::Network],
         Everything,
         recovery::lost_cloud,
