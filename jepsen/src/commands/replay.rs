@@ -6,6 +6,7 @@ use jepsen::history;
 use jepsen::report::{self, Meta};
 use jepsen::sim::run::{self, Options, Report};
 use jepsen::sim::summary::Summary;
+use jepsen::sim::swarm::Lie;
 use std::io::{BufWriter, Write};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -14,6 +15,7 @@ use std::time::Duration;
 #[command(after_help = "Examples:
   jepsen replay --seed 17 --sim-time 10m --trace | less
   jepsen replay --seed 17 --sim-time 10m --trace --messages | grep 'gcp-1 ->'
+  jepsen replay --seed 17 --liar equivocate --trace | grep -i -e lie -e evidence
   jepsen replay --seed 17 --out target/jepsen/17     # history.jsonl, history.edn, report.html")]
 pub struct Args {
     #[arg(long)]
@@ -27,6 +29,9 @@ pub struct Args {
     /// With --trace: every message, too
     #[arg(long, requires = "trace")]
     messages: bool,
+    /// Let a cloud tell this kind of lie; else the seed decides
+    #[arg(long, value_name = "KIND")]
+    liar: Option<Lie>,
     /// Where the history and the report go
     #[arg(long, value_name = "DIR")]
     out: Option<PathBuf>,
@@ -41,7 +46,14 @@ pub fn run(args: &Args) -> Result<()> {
     run::watch_panics();
     let out = || Box::new(BufWriter::new(std::io::stdout())) as Box<dyn Write + Send>;
     let trace = args.trace.then(out);
-    let report = run::run(Options { seed: args.seed, sim_time: args.sim_time, trace, frames: args.messages });
+    let report = run::run(Options {
+        seed: args.seed,
+        sim_time: args.sim_time,
+        trace,
+        frames: args.messages,
+        liar: args.liar,
+        prepare: None,
+    });
     let summary = Summary::of(&report);
     if let Some(folder) = args.out.as_ref().filter(|_| !args.only_failed || !summary.failures.is_empty()) {
         keep(&report, args, folder).with_context(|| format!("cannot write into {}", folder.display()))?;
@@ -78,8 +90,10 @@ fn keep(report: &Report, args: &Args, folder: &Path) -> Result<()> {
     std::fs::create_dir_all(folder)?;
     history::save(&report.history, &folder.join("history.jsonl"))?;
     let (seed, time) = (args.seed.to_string(), format!("{}s", args.sim_time.as_secs()));
-    let words = ["cargo", "run", "--release", "-p", "jepsen", "--", "replay", "--seed", &seed, "--sim-time", &time];
-    let meta = Meta::here(words.map(str::to_owned).to_vec());
+    let mut words =
+        vec!["cargo", "run", "--release", "-p", "jepsen", "--", "replay", "--seed", &seed, "--sim-time", &time];
+    words.extend(args.liar.iter().flat_map(|lie| ["--liar", lie.name()]));
+    let meta = Meta::here(words.into_iter().map(str::to_owned).collect());
     report::write(folder, &report.history, &jepsen::checker::check(&report.history), &meta)?;
     Ok(())
 }

@@ -6,6 +6,7 @@ use super::duration::{self, parse_seeds};
 use anyhow::{Context as _, Result, bail};
 use indicatif::{ProgressBar, ProgressStyle};
 use jepsen::sim::summary::{Failure, Summary};
+use jepsen::sim::swarm::Lie;
 use serde_json::json;
 use std::collections::BTreeMap;
 use std::ops::Range;
@@ -29,6 +30,9 @@ pub struct Args {
     /// Seeds at once
     #[arg(long, default_value_t = std::thread::available_parallelism().map_or(1, usize::from))]
     threads: usize,
+    /// Let a cloud tell this kind of lie in every seed; else each seed decides
+    #[arg(long, value_name = "KIND")]
+    liar: Option<Lie>,
     /// Begin no further seed after so long (real time)
     #[arg(long, value_parser = duration::parse)]
     within: Option<Duration>,
@@ -109,6 +113,7 @@ impl Batch<'_> {
         let output = Command::new(program)
             .args(["replay", "--seed", &seed.to_string(), "--sim-time", &time, "-o", "json", "--only-failed", "--out"])
             .arg(folder)
+            .args(self.args.liar.iter().flat_map(|lie| ["--liar", lie.name()]))
             .stderr(Stdio::piped())
             .output()
             .context("cannot run this program again")?;
@@ -123,7 +128,8 @@ fn failure(summary: &Summary, args: &Args) -> String {
     for Failure { invariant, why } in &summary.failures {
         text += &format!("\n  {invariant}\n    {why}");
     }
-    text + &format!("\n  jepsen replay --seed {} --sim-time {}s --trace", summary.seed, args.sim_time.as_secs())
+    let liar = args.liar.map_or(String::new(), |lie| format!(" --liar {}", lie.name()));
+    text + &format!("\n  jepsen replay --seed {} --sim-time {}s{liar} --trace", summary.seed, args.sim_time.as_secs())
 }
 
 fn simulated_s(all: &[Summary]) -> f64 {

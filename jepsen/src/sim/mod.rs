@@ -5,6 +5,7 @@
 pub mod cluster;
 pub mod disk;
 mod entropy;
+pub mod lane;
 mod liar;
 mod monitor;
 mod nemesis;

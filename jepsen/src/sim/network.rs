@@ -4,6 +4,7 @@
 //! condition. A **seat** is a place where a process runs; a cloud's twin sits elsewhere under the
 //! same node ids, and `route` says who reaches which of the two.
 
+use super::lane::{Lane, Tamper};
 use super::trace::Trace;
 use crate::random::Random;
 use bytes::Bytes;
@@ -39,11 +40,6 @@ pub struct Condition {
     pub lost: usize,
 }
 
-/// Sees what a seat sends and may send something else: nothing, the same later, more.
-pub trait Tamper: Send {
-    fn sends(&mut self, from: &Seat, to: &NodeId, frame: Bytes) -> Vec<Bytes>;
-}
-
 #[derive(Clone)]
 pub struct Network {
     hub: Arc<Mutex<Hub>>,
@@ -58,6 +54,8 @@ struct Hub {
     /// How many faults cut each direction now.
     cuts: BTreeMap<(Seat, Seat), u32>,
     tampers: BTreeMap<Seat, Arc<Mutex<dyn Tamper>>>,
+    /// How many connections were opened.
+    connections: u64,
     wires: Vec<Wire>,
     random: Random,
     trace: Trace,
@@ -79,6 +77,7 @@ impl Network {
             conditions: BTreeMap::new(),
             cuts: BTreeMap::new(),
             tampers: BTreeMap::new(),
+            connections: 0,
             wires: Vec::new(),
             random: Random::new(seed, 10),
             trace,
@@ -132,8 +131,13 @@ impl Network {
         self.hub().routes.insert((from.clone(), node.clone()), to.clone());
     }
 
+    /// From now on all that this seat sends to other clouds, and hears of them, goes through there.
     pub fn tamper(&self, seat: &Seat, tamper: Arc<Mutex<dyn Tamper>>) {
         self.hub().tampers.insert(seat.clone(), tamper);
+    }
+
+    fn tamper_at(&self, seat: &Seat, lane: &Lane) -> Option<Arc<Mutex<dyn Tamper>>> {
+        self.hub().tampers.get(seat).filter(|_| lane.is_federation()).cloned()
     }
 
     pub fn condition(&self, from: &Seat, to: &Seat) -> Condition {
@@ -213,29 +217,30 @@ impl Network {
         let accepts = hub.seats.get(&to).map(|(_, accepts)| accepts.clone()).ok_or_else(refused)?;
         let broken = Arc::new(CancellationToken::new());
         hub.wires.retain(|wire| wire.broken.strong_count() > 0);
+        hub.connections += 1;
+        let (there, back) = Lane::pair(from, &to, hub.connections);
         hub.wires.push(Wire { ends: (from.clone(), to.clone()), broken: Arc::downgrade(&broken) });
         drop(hub);
         let (there_tx, there_rx) = mpsc::channel(WIRE_FRAMES);
         let (back_tx, back_rx) = mpsc::channel(WIRE_FRAMES);
-        let end = |peer: &NodeId, near: &Seat, far: &Seat, tx, rx| Connection {
+        let end = |peer: &NodeId, out: &Lane, back: &Lane, tx, rx| Connection {
             peer: peer.clone(),
             sink: Box::new(Sink {
                 network: self.clone(),
-                way: (near.clone(), far.clone()),
-                peer: peer.clone(),
+                lane: out.clone(),
                 last_due: Instant::now(),
                 tx,
                 broken: broken.clone(),
             }),
             source: Box::new(Source {
                 network: self.clone(),
-                way: (far.clone(), near.clone()),
+                lane: back.clone(),
                 rx,
                 head: None,
                 broken: broken.clone(),
             }),
         };
-        Ok((end(node, from, &to, there_tx, back_rx), end(me, &to, from, back_tx, there_rx), accepts))
+        Ok((end(node, &there, &back, there_tx, back_rx), end(me, &back, &there, back_tx, there_rx), accepts))
     }
 }
 
@@ -316,8 +321,7 @@ impl PeerNetwork for SeatPort {
 
 struct Sink {
     network: Network,
-    way: (Seat, Seat),
-    peer: NodeId,
+    lane: Lane,
     last_due: Instant,
     tx: mpsc::Sender<(Instant, Bytes)>,
     broken: Arc<CancellationToken>,
@@ -326,18 +330,19 @@ struct Sink {
 impl Sink {
     /// What really goes out, and when it arrives: never before what was sent earlier.
     fn schedule(&mut self, frame: Bytes) -> Vec<(Instant, Bytes)> {
-        let tamper = self.network.hub().tampers.get(&self.way.0).cloned();
+        let opens = self.lane.opens(&frame);
+        let tamper = self.network.tamper_at(&self.lane.from, &self.lane).filter(|_| !opens);
         let frames = match tamper {
-            Some(tamper) => tamper.lock().unwrap_or_else(PoisonError::into_inner).sends(&self.way.0, &self.peer, frame),
-            None => vec![frame],
+            Some(tamper) => tamper.lock().unwrap_or_else(PoisonError::into_inner).sends(&self.lane, frame),
+            None => vec![(Duration::ZERO, frame)],
         };
         let mut hub = self.network.hub();
-        let condition = hub.condition(&self.way.0, &self.way.1);
+        let condition = hub.condition(&self.lane.from, &self.lane.to);
         frames
             .into_iter()
-            .map(|frame| {
+            .map(|(later, frame)| {
                 let jitter = Duration::from_micros(hub.random.below(condition.jitter.as_micros() as usize + 1) as u64);
-                let mut delay = condition.delay + jitter;
+                let mut delay = condition.delay + jitter + later;
                 while hub.random.below(1000) < condition.lost {
                     delay += RETRANSMIT;
                 }
@@ -369,7 +374,7 @@ impl FrameSink for Sink {
 
 struct Source {
     network: Network,
-    way: (Seat, Seat),
+    lane: Lane,
     rx: mpsc::Receiver<(Instant, Bytes)>,
     /// Taken from the queue, still travelling: kept here so that a cancelled `recv` loses nothing.
     head: Option<(Instant, Bytes)>,
@@ -387,17 +392,22 @@ impl Source {
         }
         let mut changes = self.network.changed.subscribe();
         let mut held = false;
-        while self.network.is_cut(&self.way.0, &self.way.1) {
+        while self.network.is_cut(&self.lane.from, &self.lane.to) {
             if !std::mem::replace(&mut held, true) {
                 self.network.hub().held += 1;
             }
             changes.changed().await.ok()?;
         }
         let (_, frame) = self.head.take()?;
-        let mut hub = self.network.hub();
-        hub.delivered += 1;
-        hub.trace.frame(&self.way.0, &self.way.1, &frame);
-        Some(frame)
+        {
+            let mut hub = self.network.hub();
+            hub.delivered += 1;
+            hub.trace.frame(&self.lane, &frame);
+        }
+        match self.network.tamper_at(&self.lane.to, &self.lane) {
+            Some(tamper) => Some(tamper.lock().unwrap_or_else(PoisonError::into_inner).hears(&self.lane, frame)),
+            None => Some(frame),
+        }
     }
 }
 

@@ -34,6 +34,10 @@ pub struct Options {
     /// Where a readable trace goes, and whether with every message.
     pub trace: Option<Box<dyn Write + Send>>,
     pub frames: bool,
+    /// The lie that is told in any case; else the seed decides whether there is one, and which.
+    pub liar: Option<Lie>,
+    /// What is done to the cluster before its nodes start.
+    pub prepare: Option<Box<dyn FnOnce(&Cluster) + Send>>,
 }
 
 /// What a run brought.
@@ -94,10 +98,13 @@ pub fn run(options: Options) -> Report {
 #[expect(clippy::disallowed_methods, reason = "the speed of simulation is measured against real time")]
 async fn simulate(options: Options) -> Report {
     let (real, begun) = (std::time::Instant::now(), Instant::now());
-    let swarm = Arc::new(Swarm::draw(options.seed));
+    let swarm = Arc::new(Swarm::draw(options.seed, options.liar));
     let trace = Trace::new(options.trace, options.frames);
     let recorder = Arc::new(Recorder::default());
     let cluster = Cluster::new(options.seed, swarm.timers, trace.clone());
+    if let Some(prepare) = options.prepare {
+        prepare(&cluster);
+    }
     let liars: Vec<String> = swarm.liar.iter().map(|(cloud, _)| cloud.clone()).collect();
     let monitor = Monitor::start(cluster.clone(), recorder.clone(), &liars);
     let port = SimPort::new(cluster.clone());
@@ -196,7 +203,7 @@ async fn storm(
     });
     let lying = async {
         match &liar {
-            Some((liar, Lie::Twins)) => liar.run_twins(until).await,
+            Some((liar, lie)) => liar.run(*lie, until).await,
             None => {}
         }
     };

@@ -56,7 +56,7 @@ impl Summary {
             real_s: report.real.as_secs_f64(),
             frames: report.frames,
             acknowledged,
-            liar: report.swarm.liar.as_ref().map(|(cloud, lie)| format!("{cloud}: {lie:?}")),
+            liar: report.swarm.liar.as_ref().map(|(cloud, lie)| format!("{cloud}: {}", lie.name())),
             convictions: convicted.len(),
             conflicts: report.conflicts,
             faults,

@@ -111,10 +111,54 @@ impl Fault {
 }
 
 /// How one cloud lies.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, clap::ValueEnum)]
 pub enum Lie {
     /// Two unmodified copies with one cloud's keys (Twins: Bano et al., OPODIS 2021).
     Twins,
+    /// One cloud is told another history, under notes that are really signed.
+    Equivocate,
+    /// Its clients submit two contents for one key, with a stolen key.
+    TwoContents,
+    /// Some of what it holds reaches some clouds never, or late.
+    Withhold,
+    /// Signatures, leaves, proofs and bodies that do not verify.
+    Forge,
+    /// Old messages again, anywhere.
+    Replay,
+    /// Notes of another epoch or federation.
+    WrongEpoch,
+    /// Signatures made over another kind of object.
+    WrongDomain,
+    /// Evidence against honest clouds that looks right.
+    FalseAccuse,
+}
+
+impl Lie {
+    pub const ALL: [Self; 9] = [
+        Self::Twins,
+        Self::Equivocate,
+        Self::TwoContents,
+        Self::Withhold,
+        Self::Forge,
+        Self::Replay,
+        Self::WrongEpoch,
+        Self::WrongDomain,
+        Self::FalseAccuse,
+    ];
+
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Twins => "twins",
+            Self::Equivocate => "equivocate",
+            Self::TwoContents => "two-contents",
+            Self::Withhold => "withhold",
+            Self::Forge => "forge",
+            Self::Replay => "replay",
+            Self::WrongEpoch => "wrong-epoch",
+            Self::WrongDomain => "wrong-domain",
+            Self::FalseAccuse => "false-accuse",
+        }
+    }
 }
 
 /// Everything that a seed draws for a run.
@@ -131,7 +175,8 @@ pub struct Swarm {
 }
 
 impl Swarm {
-    pub fn draw(seed: u64) -> Self {
+    /// `lie` is told in any case, if there is one.
+    pub fn draw(seed: u64, lie: Option<Lie>) -> Self {
         let mut random = Random::new(seed, 1);
         let heartbeat = Duration::from_millis([100, 300, 500][random.below(3)]);
         let election_min = heartbeat * [4, 5, 6][random.below(3)];
@@ -146,10 +191,14 @@ impl Swarm {
             manual: random.below(15),
             look_pause: Duration::from_millis(4_000),
         };
-        let liar = (random.below(3) == 0).then(|| {
-            let cloud = super::cluster::CLOUDS[random.below(3)];
-            (cloud.to_owned(), Lie::Twins)
-        });
+        let mut liar = (random.below(3) == 0).then(|| super::cluster::CLOUDS[random.below(3)].to_owned());
+        // What is told has a stream of its own: a new kind of lie leaves the seeds without a liar alone.
+        let mut telling = Random::new(seed, 5);
+        let told = lie.unwrap_or_else(|| *telling.choose(&Lie::ALL));
+        if lie.is_some() && liar.is_none() {
+            liar = Some((*telling.choose(&super::cluster::CLOUDS)).to_owned());
+        }
+        let liar = liar.map(|cloud| (cloud, told));
         let mut faults: Vec<Fault> = Fault::ALL.into_iter().filter(|_| random.below(3) > 0).collect();
         faults.retain(|fault| liar.is_none() || !fault.ends_an_epoch());
         if faults.is_empty() {
@@ -168,8 +217,8 @@ mod tests {
 
     #[test]
     fn a_seed_fixes_its_swarm_and_together_seeds_draw_everything() {
-        let swarms: Vec<Swarm> = (0..100).map(Swarm::draw).collect();
-        assert_eq!(format!("{:?}", Swarm::draw(7)), format!("{:?}", swarms[7]));
+        let swarms: Vec<Swarm> = (0..100).map(|seed| Swarm::draw(seed, None)).collect();
+        assert_eq!(format!("{:?}", Swarm::draw(7, None)), format!("{:?}", swarms[7]));
         let drawn: BTreeSet<Fault> = swarms.iter().flat_map(|swarm| swarm.faults.clone()).collect();
         assert_eq!(drawn, Fault::ALL.into_iter().collect());
         let liars: BTreeSet<_> = swarms.iter().filter_map(|swarm| swarm.liar.clone().map(|(cloud, _)| cloud)).collect();
@@ -178,5 +227,15 @@ mod tests {
             let ends = swarm.faults.iter().any(|fault| fault.ends_an_epoch());
             assert!(swarm.liar.is_none() || !ends, "no state is lost beside a liar");
         }
+    }
+
+    #[test]
+    fn about_one_run_in_three_has_a_liar_and_every_kind_of_lie_is_told() {
+        let drawn: Vec<Lie> = (0..600).filter_map(|seed| Swarm::draw(seed, None).liar).map(|(_, lie)| lie).collect();
+        assert!((150..250).contains(&drawn.len()), "{} of 600", drawn.len());
+        assert_eq!(drawn.into_iter().collect::<BTreeSet<_>>().len(), Lie::ALL.len());
+        let swarm = Swarm::draw(1, Some(Lie::Forge));
+        assert_eq!(swarm.liar.map(|(_, lie)| lie), Some(Lie::Forge));
+        assert!(!swarm.faults.iter().any(|fault| fault.ends_an_epoch()));
     }
 }

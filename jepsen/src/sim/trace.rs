@@ -1,6 +1,7 @@
 //! What a run did, in order: folded into one digest (the same seed must give the same digest), and
 //! written out line by line when somebody wants to read it.
 
+use super::lane::Lane;
 use bytes::Bytes;
 use std::hash::{DefaultHasher, Hash, Hasher};
 use std::io::Write;
@@ -30,12 +31,12 @@ impl Trace {
     }
 
     /// A message that arrived.
-    pub fn frame(&self, from: &str, to: &str, frame: &Bytes) {
+    pub fn frame(&self, lane: &Lane, frame: &Bytes) {
         let mut inner = self.lock();
         let at = inner.begun.elapsed();
-        (at.as_nanos(), from, to, frame.as_ref()).hash(&mut inner.digest);
+        (at.as_nanos(), &lane.from, &lane.to, frame.as_ref()).hash(&mut inner.digest);
         if inner.frames {
-            inner.line(at, &format!("{from} -> {to}  {} bytes", frame.len()));
+            inner.line(at, &format!("{} -> {}  {}", lane.from, lane.to, lane.describe(frame)));
         }
     }
 

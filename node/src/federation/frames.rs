@@ -1,6 +1,7 @@
 //! What two clouds say to each other on a federation connection. The subscriber dials, the server
 //! streams; questions and answers travel beside the chunks. Everything read here is untrusted: each
-//! collection has a bound, and whatever matters is verified by signature afterwards.
+//! collection has a bound, and whatever matters is verified by signature afterwards. The messages
+//! are public so that the fault injection can read them, and change them on the way.
 
 use crate::env::{Connection, FrameSink, FrameSource};
 use bytes::Bytes;
@@ -38,7 +39,7 @@ pub(super) const MAX_ANNOUNCED: usize = 1024;
 
 /// From the subscriber, which dialled, to the server.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub(super) enum Request {
+pub enum Request {
     /// The first message. `notes` are the latest notes that the subscriber holds, one a log: they
     /// show the server how much of its own log is known elsewhere.
     Hello {
@@ -71,7 +72,7 @@ pub(super) enum Request {
 
 /// From the server to the subscriber.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub(super) enum Reply {
+pub enum Reply {
     Welcome {
         notes: Vec<SignedNote>,
         openings: Vec<EpochId>,
@@ -97,7 +98,7 @@ pub(super) enum Reply {
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub(super) enum Question {
+pub enum Question {
     Bodies(Vec<Tag>),
     Evidence(Vec<Hash>),
     Openings,
@@ -119,7 +120,7 @@ pub(super) enum Question {
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub(super) enum Answer {
+pub enum Answer {
     Bodies(Vec<RemoteBody>),
     Evidence(Vec<Evidence>),
     Openings(Vec<Opening>),

@@ -6,7 +6,7 @@
 
 mod board;
 mod epochs;
-mod frames;
+pub mod frames;
 mod ingest;
 mod investigate;
 mod pull;

@@ -32,7 +32,7 @@ pub enum Service {
 }
 
 impl Service {
-    fn from_byte(byte: u8) -> Option<Self> {
+    pub fn from_byte(byte: u8) -> Option<Self> {
         match byte {
             1 => Some(Self::Cloud),
             2 => Some(Self::Federation),
@@ -66,7 +66,7 @@ impl Method {
         Self::Propose,
     ];
 
-    fn from_byte(byte: u8) -> Option<Self> {
+    pub fn from_byte(byte: u8) -> Option<Self> {
         Self::ALL.into_iter().find(|method| *method as u8 == byte)
     }
 
@@ -104,7 +104,7 @@ fn frame(id: u64, kind: u8, payload: &[u8]) -> Bytes {
 }
 
 /// Id, kind and payload; `None` if the frame is too short to have them.
-fn unframe(mut frame: Bytes) -> Option<(u64, u8, Bytes)> {
+pub fn unframe(mut frame: Bytes) -> Option<(u64, u8, Bytes)> {
     let header = frame.get(..HEADER_BYTES)?;
     let id = u64::from_be_bytes(header[..8].try_into().ok()?);
     let kind = header[8];
