@@ -11,6 +11,7 @@ use std::collections::HashMap;
 use std::hash::Hash;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError, RwLock};
+use tercet_core::codec;
 use tercet_core::command::{Command, Entry};
 use tercet_core::ids::{CloudId, EventKey, TenantId};
 use tercet_core::state::State;
@@ -38,6 +39,8 @@ pub struct Clouds {
     clouds: RwLock<Vec<Arc<Cloud>>>,
     by_digest: Sharded<Digest, Id>,
     steps: Sharded<(Id, Id, u16), Step>,
+    /// Steps by what was really brought: many senders bring the same.
+    brought: Sharded<(Id, Digest), Step>,
     /// How many steps the product's code really applied.
     pub applied: AtomicUsize,
     /// Steps that were applied again after a restart, with the same result.
@@ -52,6 +55,7 @@ impl Clouds {
             clouds: RwLock::default(),
             by_digest: Sharded::default(),
             steps: Sharded::default(),
+            brought: Sharded::default(),
             applied: AtomicUsize::default(),
             restarts: AtomicUsize::default(),
         }
@@ -85,13 +89,20 @@ impl Clouds {
         }
         let cloud = self.get(to);
         let commands = make(&cloud);
-        let step = if commands.is_empty() {
-            Ok(to)
-        } else {
-            let stepped = self.run(cloud.state.clone(), cloud.rows.clone(), Some(&cloud.view), &commands);
-            stepped.and_then(|after| self.judge(&cloud, after)).and_then(|after| self.restart(&cloud, after, &commands))
-        };
+        let step = if commands.is_empty() { Ok(to) } else { self.bring(to, &cloud, &commands) };
         self.steps.insert(key, step.clone());
+        step
+    }
+
+    fn bring(&self, to: Id, cloud: &Cloud, commands: &[Command]) -> Step {
+        let key = (to, Digest::of(b"", &codec::encode(&commands)));
+        if let Some(known) = self.brought.get(&key) {
+            return known;
+        }
+        let after = self.run(cloud.state.clone(), cloud.rows.clone(), Some(&cloud.view), commands);
+        let after = after.and_then(|after| self.judge(cloud, after));
+        let step = after.and_then(|after| self.restart(cloud, after, commands));
+        self.brought.insert(key, step.clone());
         step
     }
 

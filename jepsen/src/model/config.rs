@@ -116,16 +116,21 @@ const NEVER_VOTED_AGAIN: Known = Known {
 pub const CONFIGS: [Config; 5] = [
     Config {
         name: "honest",
-        about: "no cloud lies; two clients want different contents for one event",
+        about: "no cloud lies; clients want three contents for one event, and a message is late",
+        contents: 3,
+        submits: 3,
+        late: 1,
         bodies: true,
-        reaches: &[Reach::Final, Reach::Sealed],
+        depth: 7,
+        reaches: &[Reach::Final, Reach::Sealed, Reach::Quarantined],
         ..NOTHING
     },
     Config {
         name: "one-liar",
         about: "gcp runs twice with one set of keys",
         liars: &[2],
-        reaches: &[Reach::Final, Reach::Sealed, Reach::Quarantined, Reach::Conflict, Reach::Convicted, Reach::Known],
+        depth: 6,
+        reaches: &[Reach::Final, Reach::Sealed, Reach::Conflict, Reach::Convicted, Reach::Known],
         known: &[APART],
         ..NOTHING
     },
@@ -133,6 +138,7 @@ pub const CONFIGS: [Config; 5] = [
         name: "two-liars",
         about: "azure and gcp both run twice",
         liars: &[1, 2],
+        depth: 7,
         reaches: &[Reach::Final, Reach::Sealed, Reach::Convicted],
         ..NOTHING
     },
@@ -141,6 +147,7 @@ pub const CONFIGS: [Config; 5] = [
         about: "gcp loses all it had and its keys, and comes back in a new epoch",
         losses: 1,
         unlucky: &[2],
+        depth: 8,
         reaches: &[Reach::Final, Reach::Sealed, Reach::Renewed, Reach::Known],
         known: &[CLOSED_TOO_EARLY, NEVER_VOTED_AGAIN],
         ..NOTHING
@@ -150,6 +157,7 @@ pub const CONFIGS: [Config; 5] = [
         about: "gcp opens a new epoch with fresh keys and loses nothing",
         rotations: 1,
         unlucky: &[2],
+        depth: 8,
         reaches: &[Reach::Final, Reach::Sealed, Reach::Renewed, Reach::Known],
         known: &[CLOSED_TOO_EARLY, NEVER_VOTED_AGAIN],
         ..NOTHING

@@ -16,12 +16,11 @@ const MANY: usize = 1_000;
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum What {
-    /// One cloud's log: the sender's own, or its mirror. It begins where the receiver's mirror ends.
+    /// One cloud's log: the sender's own, or its mirror. It begins where the receiver's mirror ends. A
+    /// recovering cloud is given its own past with it.
     Log(u8),
     /// The same, begun earlier: it overlaps with what the receiver has learned meanwhile.
     Overlap(u8),
-    /// The receiver's own past epochs, which a recovering cloud needs back.
-    Past,
     /// Bodies that the receiver misses.
     Bodies,
     /// Evidence, notes that fit no mirror, testimony, and a comparison of what both were shown.
@@ -34,7 +33,6 @@ impl What {
         match self {
             Self::Log(log) => 0x100 | u16::from(log),
             Self::Overlap(log) => 0x110 | u16::from(log),
-            Self::Past => 0x120,
             Self::Bodies => 0x121,
             Self::Proofs => 0x122,
         }
@@ -42,9 +40,8 @@ impl What {
 
     pub fn commands(self, clouds: &Clouds, from: &Cloud, to: &Cloud) -> Vec<Command> {
         match self {
-            Self::Log(log) => chunk(clouds, from, to, &id(log.into()), false),
+            Self::Log(log) => [chunk(clouds, from, to, &id(log.into()), false), past(from, to)].concat(),
             Self::Overlap(log) => chunk(clouds, from, to, &id(log.into()), true),
-            Self::Past => past(from, to),
             Self::Bodies => bodies(from, to),
             Self::Proofs => proofs(from, to),
         }

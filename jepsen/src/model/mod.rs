@@ -13,5 +13,7 @@ mod run;
 mod system;
 mod trace;
 
-pub use config::{CONFIGS, Config, Reach};
+pub use config::{CONFIGS, Config, Known, Reach, When};
+pub use deliver::What;
 pub use run::{Limits, Outcome, Progress, run};
+pub use system::{Action, FinalityModel};

@@ -81,7 +81,6 @@ impl FinalityModel {
     fn renew_all(&self, copies: &[u8], mut system: System) -> Result<System, Arc<str>> {
         let epochs = system.epochs;
         for cloud in copies.iter().filter(|cloud| epochs[usize::from(**cloud)] > 0) {
-            system = settle(self.reopen(&system, *cloud), system)?;
             for to in copies.iter().filter(|to| *to != cloud) {
                 system = settle(self.announce(&system, *cloud, *to), system)?;
             }
@@ -99,7 +98,7 @@ impl FinalityModel {
         for log in (0..CLOUDS as u8).filter(|log| usize::from(*log) != self.cloud_of(to)) {
             bring(What::Log(log))?;
         }
-        for what in [What::Past, What::Proofs, What::Bodies] {
+        for what in [What::Proofs, What::Bodies] {
             bring(what)?;
         }
         Ok(system)

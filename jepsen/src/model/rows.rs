@@ -31,7 +31,7 @@ impl SharedRows {
 }
 
 impl Digest {
-    fn of(key: &[u8], value: &[u8]) -> Self {
+    pub fn of(key: &[u8], value: &[u8]) -> Self {
         let mut bytes = Vec::with_capacity(8 + key.len() + value.len());
         bytes.extend_from_slice(&(key.len() as u64).to_be_bytes());
         bytes.extend_from_slice(key);

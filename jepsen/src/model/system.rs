@@ -64,9 +64,6 @@ pub enum Action {
     Rotate {
         at: u8,
     },
-    Reopen {
-        at: u8,
-    },
     Announce {
         cloud: u8,
         to: u8,
@@ -189,11 +186,11 @@ impl FinalityModel {
             Ok(empty) => next.clouds[usize::from(at)] = empty,
             Err(broken) => next.broken = Some(broken),
         }
-        Some(next)
+        self.reopen(&next, at)
     }
 
     /// The cloud opens the latest epoch that its root key has signed, and hears of its older ones.
-    pub(super) fn reopen(&self, system: &System, at: u8) -> Option<System> {
+    fn reopen(&self, system: &System, at: u8) -> Option<System> {
         let cloud = self.cloud_of(at);
         let latest = usize::from(system.epochs[cloud]);
         let openings = &self.clouds.federation.openings[cloud][..=latest];
@@ -325,9 +322,8 @@ impl Model for FinalityModel {
                 let mut next = system.clone();
                 next.rotations -= 1;
                 next.epochs[self.cloud_of(at)] += 1;
-                Some(next)
+                self.reopen(&next, at)
             }
-            Action::Reopen { at } => self.reopen(system, at),
             Action::Announce { cloud, to } => self.announce(system, cloud, to),
         }
     }
@@ -367,9 +363,8 @@ impl FinalityModel {
         let (me, sender, relays) = (self.cloud_of(to), self.cloud_of(from), !self.is_liar(from));
         let logs = (0..CLOUDS).filter(move |log| *log != me && (relays || *log == sender));
         let logs = logs.map(|log| What::Log(log as u8));
-        let past = !self.config.unlucky.is_empty() && self.config.unlucky.contains(&me);
         let proofs = !self.liars.is_empty() && !self.is_liar(to) && !self.is_liar(from);
-        let rest = [(self.config.bodies, What::Bodies), (past, What::Past), (proofs, What::Proofs)];
+        let rest = [(self.config.bodies, What::Bodies), (proofs, What::Proofs)];
         logs.chain(rest.into_iter().filter(|(wanted, _)| *wanted).map(|(_, what)| what))
     }
 
@@ -403,7 +398,6 @@ impl FinalityModel {
                 actions.push(Action::Rotate { at });
             }
             if system.epochs[usize::from(at)] > 0 {
-                actions.push(Action::Reopen { at });
                 let others = (0..self.copies() as u8).filter(|to| self.cloud_of(*to) != usize::from(at));
                 actions.extend(others.map(|to| Action::Announce { cloud: at, to }));
             }

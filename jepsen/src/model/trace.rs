@@ -39,7 +39,6 @@ fn describe(model: &FinalityModel, before: &System, action: Action) -> String {
             What::Log(which) | What::Overlap(which) => {
                 format!("{} relays the log of {} to {}", name(from), log(which), name(to))
             }
-            What::Past => format!("{} gives {} its lost log back", name(from), name(to)),
             What::Bodies => format!("{} sends bodies to {}", name(from), name(to)),
             What::Proofs => format!("{} and {} compare what they were told", name(from), name(to)),
         },
@@ -49,9 +48,8 @@ fn describe(model: &FinalityModel, before: &System, action: Action) -> String {
             let how = if matches!(what, What::Overlap(_)) { ", from its beginning" } else { "" };
             format!("what {from} sent earlier arrives at {}{how}", name(to))
         }
-        Action::Lose { at } => format!("{} loses its state and its keys", name(at)),
-        Action::Rotate { at } => format!("the root key of {} signs a new epoch", name(at)),
-        Action::Reopen { at } => format!("{} asks for its new epoch", name(at)),
+        Action::Lose { at } => format!("{} loses its state and its keys, and asks for a new epoch", name(at)),
+        Action::Rotate { at } => format!("{} asks for a new epoch, with all its state", name(at)),
         Action::Announce { cloud, to } => format!("{} hears of the new epoch of {}", name(to), log(cloud)),
     }
 }
