@@ -294,7 +294,7 @@ class Note:
         self.origin, self.fed = lines[0], bytes.fromhex(origin[1])
         self.cloud, self.epoch = check_name(origin[2], 32), bytes.fromhex(origin[3])
         self.size, self.root = self.number(lines[1]), self.hash(lines[2])
-        self.audits, closings, word = {}, [], "audited"
+        self.audits, self.closings, word = {}, [], "audited"
         for line in lines[3:]:
             found = re.fullmatch("(audited|closed) %s %s %s" % (self.LOG, self.SIZE, self.ROOT), line)
             require(found, "%r is not an extension line" % line)
@@ -306,8 +306,8 @@ class Note:
                 require(all(log > known for known in self.audits), "the audits are not sorted")
                 self.audits[log] = head
             else:
-                require(log not in closings, "a log is closed twice")
-                closings.append(log)
+                require(log not in [known for known, _ in self.closings], "a log is closed twice")
+                self.closings.append((log, head))
         self.signatures = []
         require(signatures.endswith("\n"), "no signature lines")
         for line in signatures[:-1].split("\n"):
@@ -487,11 +487,19 @@ def read_statement(r):
     return {"note": note, "index": index, "leaf": leaf, "path": path, "bytes": r.data[start:r.at]}
 
 
+def grew(note, before):
+    """Whether an honest cloud that signed `before` may sign this note of the same log later."""
+    more = lambda head, was: head[0] > was[0] or head == was
+    audited = all(log in note.audits and more(note.audits[log], head) for log, head in before.audits.items())
+    closed = note.closings[:len(before.closings)] == before.closings
+    return audited and closed and more((note.size, note.root), (before.size, before.root))
+
+
 def verify_evidence(data, trust):
     r = Reader(data, b"evidence")
     cloud, kind = check_name(r.text(32), 32), r.u8()
-    require(kind in (1, 2, 3), "no evidence has this kind")
-    if kind == 2:
+    require(kind in (1, 2, 3, 4), "no evidence has this kind")
+    if kind in (2, 4):
         texts = [r.text(65536), r.text(65536)]
         notes, order = [Note(text) for text in texts], [text.encode() for text in texts]
     else:
@@ -506,6 +514,10 @@ def verify_evidence(data, trust):
     if kind == 2:
         require(same_log and notes[0].size == notes[1].size and notes[0].root != notes[1].root, "no fork at a size")
         return {"kind": "fork-at-size", "cloud": cloud, "id": sha256(data).hex()}
+    if kind == 4:
+        require(same_log and not (notes[0].size == notes[1].size and notes[0].root != notes[1].root), "a fork at a size")
+        require(not grew(notes[0], notes[1]) and not grew(notes[1], notes[0]), "one note grew from the other")
+        return {"kind": "diverging-notes", "cloud": cloud, "id": sha256(data).hex()}
     for part in parts:
         root = root_from_inclusion(leaf_hash(part["leaf"]["bytes"]), part["index"], part["note"].size, part["path"])
         require(root == part["note"].root, "a leaf is not in the log that its note signs")

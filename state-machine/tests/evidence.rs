@@ -5,9 +5,10 @@ mod support;
 use proptest::prelude::*;
 use support::{Federation, Log, cloud, content, envelope, node, opening, vote};
 use tercet_core::certificate::Certificate;
+use tercet_core::epochs::Closing;
 use tercet_core::evidence::{Evidence, Lie, Statement};
 use tercet_core::ids::Hash;
-use tercet_core::transparency::{Leaf, Open, SignedNote, Verdict, Vote, inclusion_proof};
+use tercet_core::transparency::{Leaf, NoteBody, Open, SignedNote, Verdict, Vote, inclusion_proof};
 use tercet_core::wire::{Writer, domain, sha256};
 
 fn statement(federation: &Federation, log: &Log, index: u64) -> Statement {
@@ -59,6 +60,17 @@ fn fork_at_index(federation: &Federation) -> Evidence {
     Evidence::fork_at_index(statement(federation, &a, 2), statement(federation, &b, 2))
 }
 
+/// The longer log audits nothing, the shorter one has audited aws.
+fn diverging_notes(federation: &Federation) -> Evidence {
+    let (aws, log) = (Log::new(federation, "aws"), log_with(federation, [answer(federation, false)]));
+    let shorter = federation.sign(log.body_at(2, vec![aws.audit()]));
+    Evidence::diverging_notes(shorter, federation.sign(log.body(Vec::new())))
+}
+
+fn every_kind(federation: &Federation) -> [Evidence; 4] {
+    [double_vote(federation), fork_at_size(federation), fork_at_index(federation), diverging_notes(federation)]
+}
+
 fn verify(federation: &Federation, evidence: &Evidence) -> Result<(), String> {
     evidence.verify(&federation.genesis, &federation.openings).map_err(|refused| refused.0)
 }
@@ -66,7 +78,7 @@ fn verify(federation: &Federation, evidence: &Evidence) -> Result<(), String> {
 #[test]
 fn each_kind_of_lie_convicts_and_reads_back() {
     let federation = Federation::new();
-    for evidence in [double_vote(&federation), fork_at_size(&federation), fork_at_index(&federation)] {
+    for evidence in every_kind(&federation) {
         assert_eq!(verify(&federation, &evidence), Ok(()), "{}", evidence.kind());
         assert_eq!(evidence.cloud, cloud("gcp"));
         let bytes = evidence.bytes();
@@ -157,6 +169,38 @@ fn what_differs_without_contradiction_convicts_nobody() {
 }
 
 #[test]
+fn notes_that_grew_convict_nobody() {
+    let federation = Federation::new();
+    let (mut aws, log) = (Log::new(&federation, "aws"), log_with(&federation, [answer(&federation, false)]));
+    let first = log.body_at(2, vec![aws.audit()]);
+    aws.push(Leaf::Vote(answer(&federation, true)));
+    let audited = log.body_at(2, vec![aws.audit()]);
+    let closing = Closing { cloud: cloud("azure"), epoch: aws.audit().epoch, size: 1, root: Hash([1; 32]) };
+    let closed = NoteBody { closings: vec![closing.clone()], ..audited.clone() };
+    let voted = NoteBody { closings: vec![closing], ..log.body(vec![aws.audit()]) };
+    let grown = [first.clone(), audited, closed, voted.clone()];
+    for (at, later) in grown.iter().enumerate() {
+        for earlier in &grown[..=at] {
+            assert!(later.grew_from(earlier));
+            let evidence = Evidence::diverging_notes(federation.sign(later.clone()), federation.sign(earlier.clone()));
+            assert!(verify(&federation, &evidence).is_err());
+        }
+    }
+    // Whatever is missing from a note that has more of something else contradicts it.
+    let unaudited = NoteBody { audits: Vec::new(), ..voted.clone() };
+    let mut elsewhere = voted.clone();
+    elsewhere.audits[0].size = first.audits[0].size;
+    elsewhere.audits[0].root = Hash([9; 32]);
+    for later in [unaudited, elsewhere] {
+        let evidence = Evidence::diverging_notes(federation.sign(first.clone()), federation.sign(later));
+        assert_eq!(verify(&federation, &evidence), Ok(()));
+    }
+    let (a, b) = branches(&federation);
+    let fork = Evidence::diverging_notes(federation.sign(a.body(Vec::new())), federation.sign(b.body(Vec::new())));
+    assert!(verify(&federation, &fork).expect_err("one kind for one lie").contains("a fork at a size"));
+}
+
+#[test]
 fn a_cloud_is_convicted_only_by_what_it_signed() {
     let federation = Federation::new();
     let (a, b) = branches(&federation);
@@ -184,7 +228,7 @@ fn a_cloud_is_convicted_only_by_what_it_signed() {
 #[test]
 fn every_changed_byte_is_refused_with_a_reason() {
     let federation = Federation::new();
-    for evidence in [double_vote(&federation), fork_at_size(&federation), fork_at_index(&federation)] {
+    for evidence in every_kind(&federation) {
         let bytes = evidence.bytes();
         for at in 0..bytes.len() {
             for mask in [1 << (at % 8), 0xff] {

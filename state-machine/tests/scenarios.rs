@@ -126,6 +126,8 @@ impl goldenscript::Runner for Script {
             "twin" => clouds.twin(&next("a cloud")?),
             // lose CLOUD: all its state and keys; it comes back, with a new epoch not open yet.
             "lose" => clouds.lose(&next("a cloud")?),
+            // rotate CLOUD: it opens a new epoch with fresh keys and loses nothing.
+            "rotate" => clouds.rotate(&next("a cloud")?),
             // reopen CLOUD: the lost cloud opens its new epoch.
             "reopen" => clouds.reopen(&next("a cloud")?),
             // introduce CLOUD: it learns every epoch there is.
@@ -174,4 +176,7 @@ scenarios!(
     a_cloud_is_restored_from_an_old_copy,
     a_lost_cloud_comes_back,
     a_lost_cloud_hears_the_closings_first,
+    a_lost_cloud_is_known_better_by_one,
+    a_renewed_cloud_answers_again,
+    a_cloud_says_less_to_each_than_to_the_other,
 );

@@ -285,6 +285,10 @@ fn evidence() -> Value {
         Evidence::double_vote(statement(&both, 1), statement(&both, 2)),
         Evidence::fork_at_size(federation.sign(one.body(Vec::new())), federation.sign(other.body(Vec::new()))),
         Evidence::fork_at_index(statement(&one, 1), statement(&other, 1)),
+        Evidence::diverging_notes(
+            federation.sign(one.body(vec![Log::new(&federation, "aws").audit()])),
+            federation.sign(both.body(Vec::new())),
+        ),
     ];
     let cases = cases.map(|evidence| {
         evidence.verify(&federation.genesis, &federation.openings).expect("a proven lie");

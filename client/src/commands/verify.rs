@@ -116,6 +116,7 @@ fn show_evidence(globals: &Globals, evidence: &CheckedEvidence, trust: &TrustBun
     let what = match evidence.kind {
         "double-vote" => "it signed two different votes for one event",
         "fork-at-size" => "it signed two different logs of one size",
+        "diverging-notes" => "it signed two notes, neither of which grew from the other",
         _ => "it signed two different votes at one place of its log",
     };
     output::print(&output::fields(&[

@@ -294,6 +294,12 @@ fn judge(shared: &Shared, by: &CloudId, note: &SignedNote) -> Result<Option<Stri
         }
         let root = view.state.root_at(view.records, &shared.me, size)?;
         let fits = root == Some(note.body.root);
+        // What was audited and is forgotten would be contradicted by the next note with a new leaf.
+        if fits && !view.state.note_body().is_some_and(|body| body.grew_from(&note.body)) {
+            return Ok(Some(format!(
+                "cloud {by} holds a note of ours that says more of the other logs than is known here: this cloud lost or restored old state; open a new epoch with fresh keys"
+            )));
+        }
         Ok((!fits).then(|| format!("cloud {by} holds our log at size {size} with another root: this cloud's log was forked; open a new epoch with fresh keys")))
     })
 }

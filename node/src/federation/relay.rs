@@ -34,6 +34,8 @@ struct Watch {
     /// Since when, and through whom.
     detour: Option<(Instant, CloudId)>,
     restarted: Option<Instant>,
+    /// Whether leaves of a closed epoch are being taken from the third cloud.
+    past: bool,
 }
 
 struct Missing {
@@ -71,6 +73,7 @@ impl Relay {
             self.look_at(shared, &cloud)?;
         }
         self.look_at_epochs(shared)?;
+        self.look_at_the_past(shared)?;
         self.look_for_bodies(shared)?;
         self.look_at_disputes(shared)
     }
@@ -135,6 +138,20 @@ impl Relay {
             let _ = new_epoch && link.wish(Wish::FollowEpochs);
             let _ = recovering && link.wish(Wish::Relay(lost()));
             let _ = recovered && link.wish(Wish::StopRelay(lost()));
+        }
+        Ok(())
+    }
+
+    /// What a cloud's new epoch adopted of its closed one, and is missing here, is with the third cloud.
+    fn look_at_the_past(&mut self, shared: &Shared) -> Result<(), Broken> {
+        for cloud in shared.board.clouds() {
+            let past = shared.replica.read(|view| view.state.unfinished_past(view.records, &cloud))?.is_some();
+            let watch = self.watches.entry(cloud.clone()).or_default();
+            let ended = std::mem::replace(&mut watch.past, past) && !past;
+            for link in shared.board.links().into_iter().filter(|link| link.cloud != cloud) {
+                let _ = past && link.wish(Wish::Relay(cloud.clone())) && link.wish(Wish::FollowEpochs);
+                let _ = ended && link.wish(Wish::StopRelay(cloud.clone()));
+            }
         }
         Ok(())
     }

@@ -27,7 +27,7 @@ pub struct EvidenceView {
     /// The cloud that lied.
     #[schema(value_type = String)]
     cloud: CloudId,
-    /// `double-vote`, `fork-at-size` or `fork-at-index`.
+    /// `double-vote`, `fork-at-size`, `fork-at-index` or `diverging-notes`.
     kind: &'static str,
 }
 

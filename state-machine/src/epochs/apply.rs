@@ -6,10 +6,10 @@ use crate::events;
 use crate::fact::Fact;
 use crate::ids::{CloudId, EpochId, Hash};
 use crate::ledger::{self, Log, StoredNodes};
-use crate::records::Broken;
+use crate::records::{Broken, Records};
 use crate::rejection::Rejection;
 use crate::state::{State, Tx};
-use crate::transparency::{Leaf, Open};
+use crate::transparency::{Leaf, NoteBody, Open};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 
@@ -74,7 +74,7 @@ fn open(tx: &mut Tx<'_>, opening: &Opening, id: EpochId, predecessor: Option<(u6
 }
 
 /// Learns an epoch of another cloud. A later one closes the one before, for good: this cloud
-/// promises in its next note what it holds of it, and takes no more.
+/// promises in its next note what it holds of it, and takes no more than what the next epoch adopts.
 pub(crate) fn introduce(tx: &mut Tx<'_>, opening: &Opening) -> Result<Result<Reply, Rejection>, Broken> {
     if let Err(error) = opening.check(&tx.state.genesis) {
         return Ok(Err(Rejection::BadEpoch(error.to_string())));
@@ -125,6 +125,32 @@ pub(crate) fn open_leaf_fits(state: &State, cloud: &CloudId, epoch: &EpochId, op
         && open.predecessor.map_or(0, |(size, _)| size) >= held.unwrap_or(0)
 }
 
+/// Whether a note of a closed epoch is within what the cloud itself adopted of it: the leaf that opens
+/// the next epoch names the longest head that any voter closed, and who closed a shorter one may
+/// still learn the rest. Beyond it everything is void.
+pub(crate) fn admits(tx: &Tx<'_>, note: &NoteBody) -> Result<bool, Broken> {
+    let head = adopted(tx.state, tx.records, &note.origin.cloud, &note.origin.epoch)?;
+    Ok(head.is_some_and(|(size, root)| note.size < size || (note.size == size && note.root == root)))
+}
+
+/// The head of a closed epoch that the cloud's next epoch names in its leaf 0, if that leaf is here.
+pub(crate) fn adopted(
+    state: &State,
+    records: &dyn Records,
+    cloud: &CloudId,
+    epoch: &EpochId,
+) -> Result<Option<(u64, Hash)>, Broken> {
+    let Some(closed) = state.opening_of(epoch) else { return Ok(None) };
+    let later = state.hot.openings.iter().filter(|later| later.cloud == *cloud && later.number > closed.number);
+    let Some(next) = later.min_by_key(|later| later.number) else { return Ok(None) };
+    let next = next.id(&state.fed);
+    let next_log = StoredNodes { records, cloud, epoch: &next };
+    match next_log.leaf(0)? {
+        Some(Leaf::Open(open)) => Ok(open.predecessor),
+        Some(Leaf::Vote(_) | Leaf::Held { .. }) | None => Ok(None),
+    }
+}
+
 /// Takes the promises of another cloud about this cloud's lost epoch.
 pub(crate) fn take_closings(tx: &mut Tx<'_>, by: &CloudId, closings: &[Closing]) {
     let me = tx.state.me.clone();
@@ -166,5 +192,6 @@ pub(crate) fn finish_recovery(tx: &mut Tx<'_>) -> Result<(), Broken> {
     tx.state.hot.recovery = None;
     let id = opening.id(&tx.state.fed);
     open(tx, &opening, id, Some((head.size, head.root)));
+    events::answer_again(tx, &head.epoch, head.size)?;
     events::vote_on_held(tx)
 }

@@ -5,7 +5,7 @@
 mod apply;
 
 pub use apply::Recovery;
-pub(crate) use apply::{apply, finish_recovery, introduce, open_leaf_fits, take_closings};
+pub(crate) use apply::{admits, adopted, apply, finish_recovery, introduce, open_leaf_fits, take_closings};
 
 use crate::genesis::Genesis;
 use crate::ids::{CloudId, EpochId, FedId, Hash, NodeId};
@@ -86,7 +86,7 @@ impl Opening {
 }
 
 /// A voter's signed promise about a closed epoch of another cloud: "I hold your epoch at this size
-/// and root, and will never take more of it." A line of the voter's note.
+/// and root, and will take no more of it than your next epoch adopts." A line of the voter's note.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Closing {
     pub cloud: CloudId,

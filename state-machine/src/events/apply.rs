@@ -6,7 +6,7 @@ use crate::command::Reply;
 use crate::content::{Content, Envelope, salted};
 use crate::fact::Fact;
 use crate::ids::{EpochId, EventKey, Hash, Tag, TenantId};
-use crate::ledger::{self, Log, keys};
+use crate::ledger::{self, Log, StoredNodes, keys};
 use crate::records::Broken;
 use crate::rejection::Rejection;
 use crate::state::Tx;
@@ -252,6 +252,27 @@ impl EventRecord {
     pub(crate) fn has_vote_of(&self, cloud: &crate::ids::CloudId) -> bool {
         self.vote_of(cloud).is_some()
     }
+}
+
+/// After a renewal: leaves beyond the head that the others closed are void, and are written again in
+/// the new epoch. The same answers, since a late message may still show the first ones.
+pub(crate) fn answer_again(tx: &mut Tx<'_>, closed: &EpochId, from: u64) -> Result<(), Broken> {
+    let me = tx.state.me.clone();
+    let end = tx.state.hot.logs.get(&(me.clone(), *closed)).map_or(0, Log::size);
+    for void in from..end {
+        let leaf = StoredNodes { records: tx.records, cloud: &me, epoch: closed }.leaf(void)?;
+        let leaf = leaf.ok_or_else(|| Broken(format!("log {me}/{closed} lacks leaf {void}")))?;
+        let Some(tag) = leaf.tag() else { continue };
+        let (epoch, index) = append_own(tx, &leaf);
+        let Some(mut record) = tx.record(&tag)? else { continue };
+        let is_void = |vote: &&mut RecordedVote| vote.cloud == me && (vote.epoch, vote.index) == (*closed, void);
+        for vote in record.votes.iter_mut().filter(is_void) {
+            (vote.epoch, vote.index) = (epoch, index);
+        }
+        tx.put_record(&record);
+        tx.touched.insert(tag);
+    }
+    Ok(())
 }
 
 /// After a recovery: votes on everything that is held, wanted and not yet answered.

@@ -5,7 +5,7 @@ mod level;
 mod record;
 
 pub use apply::{MAX_CONTENTS, MAX_MISSING};
-pub(crate) use apply::{apply, receive, vote_on_held};
+pub(crate) use apply::{answer_again, apply, receive, vote_on_held};
 pub use level::{Level, Marks, Standing, VoteFact, standing};
 pub use record::{Body, Branch, EventRecord, RecordedVote};
 

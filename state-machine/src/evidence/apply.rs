@@ -129,7 +129,7 @@ impl Evidence {
     pub fn epochs(&self) -> Vec<EpochId> {
         let (first, second) = match &self.lie {
             Lie::DoubleVote(a, b) | Lie::ForkAtIndex(a, b) => (&a.note, &b.note),
-            Lie::ForkAtSize(a, b) => (&**a, &**b),
+            Lie::ForkAtSize(a, b) | Lie::DivergingNotes(a, b) => (&**a, &**b),
         };
         vec![first.body.origin.epoch, second.body.origin.epoch]
     }

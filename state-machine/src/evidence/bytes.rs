@@ -8,6 +8,7 @@ use crate::wire::{Reader, WireError, Writer, domain};
 const DOUBLE_VOTE: u8 = 1;
 const FORK_AT_SIZE: u8 = 2;
 const FORK_AT_INDEX: u8 = 3;
+const DIVERGING_NOTES: u8 = 4;
 
 impl Evidence {
     pub fn bytes(&self) -> Vec<u8> {
@@ -16,6 +17,9 @@ impl Evidence {
             Lie::DoubleVote(a, b) => out.u8(DOUBLE_VOTE).raw(&a.bytes()).raw(&b.bytes()).finish(),
             Lie::ForkAtSize(a, b) => out.u8(FORK_AT_SIZE).lp(a.text().as_bytes()).lp(b.text().as_bytes()).finish(),
             Lie::ForkAtIndex(a, b) => out.u8(FORK_AT_INDEX).raw(&a.bytes()).raw(&b.bytes()).finish(),
+            Lie::DivergingNotes(a, b) => {
+                out.u8(DIVERGING_NOTES).lp(a.text().as_bytes()).lp(b.text().as_bytes()).finish()
+            }
         }
     }
 
@@ -26,6 +30,7 @@ impl Evidence {
             DOUBLE_VOTE => Lie::DoubleVote(read_statement(&mut reader)?, read_statement(&mut reader)?),
             FORK_AT_SIZE => Lie::ForkAtSize(read_note(&mut reader)?.into(), read_note(&mut reader)?.into()),
             FORK_AT_INDEX => Lie::ForkAtIndex(read_statement(&mut reader)?, read_statement(&mut reader)?),
+            DIVERGING_NOTES => Lie::DivergingNotes(read_note(&mut reader)?.into(), read_note(&mut reader)?.into()),
             other => return Err(WireError(format!("no evidence is of kind {other}"))),
         };
         reader.finish()?;

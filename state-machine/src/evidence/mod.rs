@@ -33,6 +33,9 @@ pub enum Lie {
     ForkAtSize(Box<SignedNote>, Box<SignedNote>),
     /// Two leaves at one index of one epoch.
     ForkAtIndex(Box<Statement>, Box<Statement>),
+    /// Two notes of one epoch, neither of which grew from the other: each says less than the other of
+    /// something that only grows.
+    DivergingNotes(Box<SignedNote>, Box<SignedNote>),
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -63,6 +66,22 @@ impl Evidence {
         Self { cloud, lie: Lie::ForkAtSize(Box::new(a), Box::new(b)) }
     }
 
+    pub fn diverging_notes(a: SignedNote, b: SignedNote) -> Self {
+        let cloud = a.body.origin.cloud.clone();
+        let (a, b) = ordered(a, b, |note| note.text().into_bytes());
+        Self { cloud, lie: Lie::DivergingNotes(Box::new(a), Box::new(b)) }
+    }
+
+    /// What two notes of one epoch prove, if no honest cloud signs both.
+    pub(crate) fn of_notes(a: &SignedNote, b: &SignedNote) -> Option<Self> {
+        let forks = a.body.origin == b.body.origin && a.body.size == b.body.size && a.body.root != b.body.root;
+        let (first, second) = (a.clone(), b.clone());
+        if forks {
+            return Some(Self::fork_at_size(first, second));
+        }
+        a.body.diverges_from(&b.body).then(|| Self::diverging_notes(first, second))
+    }
+
     pub fn fork_at_index(a: Statement, b: Statement) -> Self {
         let cloud = a.note.body.origin.cloud.clone();
         let (a, b) = ordered(a, b, Statement::bytes);
@@ -90,6 +109,7 @@ impl Evidence {
             Lie::DoubleVote(a, b) => verify_double_vote(a, b),
             Lie::ForkAtSize(a, b) => verify_fork_at_size(a, b),
             Lie::ForkAtIndex(a, b) => verify_fork_at_index(a, b),
+            Lie::DivergingNotes(a, b) => verify_diverging_notes(a, b),
         }
     }
 
@@ -99,20 +119,21 @@ impl Evidence {
             Lie::DoubleVote(..) => "double-vote",
             Lie::ForkAtSize(..) => "fork-at-size",
             Lie::ForkAtIndex(..) => "fork-at-index",
+            Lie::DivergingNotes(..) => "diverging-notes",
         }
     }
 
     pub(crate) fn notes(&self) -> [&SignedNote; 2] {
         match &self.lie {
             Lie::DoubleVote(a, b) | Lie::ForkAtIndex(a, b) => [&a.note, &b.note],
-            Lie::ForkAtSize(a, b) => [a, b],
+            Lie::ForkAtSize(a, b) | Lie::DivergingNotes(a, b) => [a, b],
         }
     }
 
     fn is_ordered(&self) -> bool {
         match &self.lie {
             Lie::DoubleVote(a, b) | Lie::ForkAtIndex(a, b) => a.bytes() < b.bytes(),
-            Lie::ForkAtSize(a, b) => a.text() < b.text(),
+            Lie::ForkAtSize(a, b) | Lie::DivergingNotes(a, b) => a.text() < b.text(),
         }
     }
 }
@@ -170,6 +191,19 @@ fn verify_fork_at_size(a: &SignedNote, b: &SignedNote) -> Result<(), NotEvidence
     }
     if a.body.root == b.body.root {
         return refuse("the notes have the same root".into());
+    }
+    Ok(())
+}
+
+fn verify_diverging_notes(a: &SignedNote, b: &SignedNote) -> Result<(), NotEvidence> {
+    if a.body.origin != b.body.origin {
+        return refuse("the notes are of different epochs".into());
+    }
+    if a.body.size == b.body.size && a.body.root != b.body.root {
+        return refuse("the notes have one size and two roots; that is a fork at a size".into());
+    }
+    if !a.body.diverges_from(&b.body) {
+        return refuse("one of the notes grew from the other".into());
     }
     Ok(())
 }

@@ -4,7 +4,7 @@
 use super::{ChunkOutcome, Command, LogChunk, MAX_BODIES, MAX_CHUNK_LEAVES, MAX_CHUNKS};
 use crate::command::Reply;
 use crate::events::{self, EventRecord, MAX_MISSING, RecordedVote};
-use crate::evidence::{self, Evidence};
+use crate::evidence::{self, Evidence, Lie};
 use crate::fact::Fact;
 use crate::ids::{CloudId, EpochId, Hash, Tag};
 use crate::ledger::{self, StoredNodes, keys};
@@ -46,17 +46,22 @@ fn extend(tx: &mut Tx<'_>, chunk: &LogChunk) -> Result<ChunkOutcome, Broken> {
     let recovering = tx.state.hot.recovery.is_some();
     let Some(log) = tx.state.hot.logs.get(&at) else { return Ok(ChunkOutcome::WrongEpoch) };
     let closed = log.closed && !mutant!(EpochIgnored);
-    if closed || (chunk.cloud == tx.state.me && !recovering) {
+    let shut = closed && !crate::epochs::admits(tx, &chunk.note.body)?;
+    if shut || (chunk.cloud == tx.state.me && !recovering) {
         return Ok(ChunkOutcome::WrongEpoch);
     }
     let have = log.size();
     if chunk.first_index > have {
         return Ok(ChunkOutcome::Gap { have });
     }
-    if let Some(conflict) = fork_at_size(log.note.as_ref(), &chunk.note) {
-        evidence::convict(tx, conflict)?;
-        return Ok(ChunkOutcome::Mismatch);
+    if let Some(lie) = log.note.as_ref().and_then(|known| Evidence::of_notes(known, &chunk.note)) {
+        let forked = matches!(lie.lie, Lie::ForkAtSize(..));
+        evidence::convict(tx, lie)?;
+        if forked {
+            return Ok(ChunkOutcome::Mismatch);
+        }
     }
+    let log = &tx.state.hot.logs[&at];
     let skip = usize::try_from(have - chunk.first_index).unwrap_or(usize::MAX);
     let fresh = chunk.leaves.get(skip..).unwrap_or(&[]);
     let end = have + fresh.len() as u64;
@@ -68,7 +73,8 @@ fn extend(tx: &mut Tx<'_>, chunk: &LogChunk) -> Result<ChunkOutcome, Broken> {
     if !fits || !openings_fit(tx, &at, have, fresh) {
         return Ok(ChunkOutcome::Mismatch);
     }
-    let newer = log.note.as_ref().is_none_or(|known| is_newer(&chunk.note, known));
+    let newer =
+        log.note.as_ref().is_none_or(|known| chunk.note.body != known.body && chunk.note.body.grew_from(&known.body));
     let news = !fresh.is_empty() || (newer && !tx.state.hot.frozen.contains(&at));
     if news {
         take_leaves(tx, &at, fresh)?;
@@ -84,13 +90,6 @@ fn extend(tx: &mut Tx<'_>, chunk: &LogChunk) -> Result<ChunkOutcome, Broken> {
         events::receive(tx, body)?;
     }
     Ok(if news { ChunkOutcome::Extended { size: end } } else { ChunkOutcome::Known })
-}
-
-/// Two notes of one epoch with the same size and another root.
-fn fork_at_size(known: Option<&SignedNote>, new: &SignedNote) -> Option<Evidence> {
-    let known = known?;
-    let forks = known.body.size == new.body.size && known.body.root != new.body.root;
-    forks.then(|| Evidence::fork_at_size(known.clone(), new.clone()))
 }
 
 /// Appends the leaves to the frontier, and checks that the note's root follows.
@@ -111,16 +110,6 @@ fn openings_fit(tx: &Tx<'_>, (cloud, epoch): &(CloudId, EpochId), have: u64, fre
         Leaf::Vote(_) | Leaf::Held { .. } => index > 0,
         Leaf::Open(open) => index == 0 && crate::epochs::open_leaf_fits(tx.state, cloud, epoch, open),
     })
-}
-
-/// A cloud's notes only grow: this one is newer if it says more of anything.
-fn is_newer(new: &SignedNote, known: &SignedNote) -> bool {
-    let weight = |note: &SignedNote| {
-        let audits: u64 = note.body.audits.iter().map(|audit| audit.size).sum();
-        (note.body.size, audits, note.body.closings.len())
-    };
-    let (new, known) = (weight(new), weight(known));
-    new != known && new.0 >= known.0 && new.1 >= known.1 && new.2 >= known.2
 }
 
 fn take_leaves(tx: &mut Tx<'_>, at: &(CloudId, EpochId), fresh: &[Leaf]) -> Result<(), Broken> {

@@ -65,6 +65,18 @@ impl State {
         self.hot.logs.iter().map(row).collect()
     }
 
+    /// A closed epoch of another cloud of which its next epoch adopted more than is held here.
+    pub fn unfinished_past(&self, records: &dyn Records, cloud: &CloudId) -> Result<Option<EpochId>, Broken> {
+        let past = self.hot.logs.iter().filter(|((of, _), log)| of == cloud && log.closed);
+        for ((_, epoch), log) in past.filter(|_| *cloud != self.me) {
+            let adopted = crate::epochs::adopted(self, records, cloud, epoch)?;
+            if adopted.is_some_and(|(size, _)| size > log.size()) {
+                return Ok(Some(*epoch));
+            }
+        }
+        Ok(None)
+    }
+
     /// The latest note that the mirror of one epoch's log has reached.
     pub fn note_in(&self, cloud: &CloudId, epoch: &EpochId) -> Option<&SignedNote> {
         self.hot.logs.get(&(cloud.clone(), *epoch))?.note.as_ref()

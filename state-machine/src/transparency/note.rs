@@ -137,6 +137,25 @@ impl NoteBody {
         out
     }
 
+    /// Whether an honest cloud that said `before` may say this later: within an epoch its log, its
+    /// audits and its closings only grow.
+    pub fn grew_from(&self, before: &Self) -> bool {
+        let grew = |is: (u64, &Hash), was: (u64, &Hash)| is.0 > was.0 || is == was;
+        let audited = before.audits.iter().all(|was| {
+            let same = |is: &&Audit| (&is.cloud, is.epoch) == (&was.cloud, was.epoch);
+            self.audits.iter().find(same).is_some_and(|is| grew((is.size, &is.root), (was.size, &was.root)))
+        });
+        self.origin == before.origin
+            && grew((self.size, &self.root), (before.size, &before.root))
+            && audited
+            && self.closings.starts_with(&before.closings)
+    }
+
+    /// Whether no honest cloud signs both: of one epoch, and neither grew from the other.
+    pub fn diverges_from(&self, other: &Self) -> bool {
+        self.origin == other.origin && !self.grew_from(other) && !other.grew_from(self)
+    }
+
     pub fn sign(&self, node: &NodeId, key: &SigningKey) -> NodeSignature {
         let key_id = key_id(&self.origin.key_name(node), &key.public());
         NodeSignature { node: node.clone(), key_id, signature: key.sign(self.text().as_bytes()) }

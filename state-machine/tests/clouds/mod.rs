@@ -159,6 +159,14 @@ impl Clouds {
         }
     }
 
+    /// The cloud opens a new epoch with a fresh key and loses nothing.
+    pub fn rotate(&mut self, label: &str) {
+        let node = key(51);
+        self.openings.push(opening(&self.fed, &self.roots[&id(label)], &id(label), 1, &node));
+        self.clouds.get_mut(label).expect("a cloud").0.key = node;
+        self.reopen(label);
+    }
+
     pub fn introduce_all(&mut self, label: &str) {
         for opening in self.openings.clone().into_iter().filter(|opening| opening.cloud != id(label)) {
             self.must(label, Command::Mirrors(mirrors::Command::Introduce(opening)));
@@ -293,14 +301,18 @@ impl Clouds {
         Some((0..note.body.size).map(statement).collect())
     }
 
-    /// Logs of closed epochs, for a cloud that must learn its own past again.
+    /// Logs of closed epochs, for a cloud that must learn its own past again, or what others adopted.
     fn send_past(&mut self, from: &str, to: &str) -> bool {
         let mut news = false;
         for (log, epoch, _, _) in self.clouds[from].1.logs() {
             let (sender, state) = &self.clouds[from];
             let Some(note) = state.note_in(&log, &epoch).cloned() else { continue };
             let Some(have) = self.clouds[to].1.log_size(&log, &epoch) else { continue };
-            if log != self.clouds[to].0.id || !self.clouds[to].1.is_recovering() || have >= note.body.size {
+            let receiver = &self.clouds[to].1;
+            let current = receiver.opening(&log).map(|opening| opening.id(&self.fed));
+            let lost = log == self.clouds[to].0.id && receiver.is_recovering();
+            let past = log != self.clouds[to].0.id && current != Some(epoch);
+            if !(lost || past) || have > note.body.size {
                 continue;
             }
             let chunk = state.log_chunk(&sender.records, &log, have, &note).unwrap().expect("it holds the log");

@@ -171,13 +171,18 @@ impl Session<'_> {
         }
     }
 
-    /// The current epoch of another cloud, or this cloud's lost one while it recovers.
+    /// The current epoch of another cloud, or this cloud's lost one while it recovers. A third cloud is
+    /// asked first for what is missing of a closed epoch: its own cloud may have lost it.
     fn epoch_to_pull(&self, cloud: &CloudId) -> io::Result<Option<EpochId>> {
         if *cloud == self.shared.me {
             return Ok(self.shared.lost_epoch());
         }
         let current = |opening: &Opening| opening.id(&self.shared.fed);
-        self.shared.replica.read(|view| Ok(view.state.opening(cloud).map(current))).map_err(io::Error::other)
+        let epoch = self.shared.replica.read(|view| {
+            let past = if *cloud == self.cloud { None } else { view.state.unfinished_past(view.records, cloud)? };
+            Ok(past.or_else(|| view.state.opening(cloud).map(current)))
+        });
+        epoch.map_err(io::Error::other)
     }
 
     /// Stops a subscription whose chunks do not fit, for a while.
@@ -364,8 +369,20 @@ impl Session<'_> {
 
     /// A note that the server showed when greeting: if it contradicts a mirror, somebody lied.
     fn examine(&self, note: &SignedNote) -> Result<(), tercet_core::records::Broken> {
-        if note.body.origin.cloud != self.shared.me && contradicts(self.shared, note)? {
+        let origin = &note.body.origin;
+        if origin.cloud == self.shared.me {
+            return Ok(());
+        }
+        if contradicts(self.shared, note)? {
             investigate::start(self.shared, note.clone(), self.link.clone());
+        }
+        let diverges = self.shared.replica.read(|view| {
+            let known = view.state.note_in(&origin.cloud, &origin.epoch);
+            Ok(known.is_some_and(|known| known.body.diverges_from(&note.body)))
+        })?;
+        if diverges {
+            let (shared, note) = (self.shared.clone(), note.clone());
+            self.shared.tasks.spawn(async move { testimony::keep(&shared, note).await });
         }
         Ok(())
     }
