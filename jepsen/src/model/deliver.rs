@@ -16,8 +16,8 @@ const MANY: usize = 1_000;
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum What {
-    /// One cloud's log: the sender's own, or its mirror. It begins where the receiver's mirror ends. A
-    /// recovering cloud is given its own past with it.
+    /// One cloud's log: the sender's own, or its mirror. It begins where the receiver's mirror ends. What
+    /// is missing of its closed epochs comes with it, and for a recovering cloud its own past.
     Log(u8),
     /// The same, begun earlier: it overlaps with what the receiver has learned meanwhile.
     Overlap(u8),
@@ -40,7 +40,9 @@ impl What {
 
     pub fn commands(self, clouds: &Clouds, from: &Cloud, to: &Cloud) -> Vec<Command> {
         match self {
-            Self::Log(log) => [chunk(clouds, from, to, &id(log.into()), false), past(from, to)].concat(),
+            Self::Log(log) => {
+                [chunk(clouds, from, to, &id(log.into()), false), past(from, to, &id(log.into()))].concat()
+            }
             Self::Overlap(log) => chunk(clouds, from, to, &id(log.into()), true),
             Self::Bodies => bodies(from, to),
             Self::Proofs => proofs(from, to),
@@ -61,18 +63,18 @@ fn chunk(clouds: &Clouds, from: &Cloud, to: &Cloud, log: &CloudId, whole: bool) 
     chunk.map(ingest).into_iter().collect()
 }
 
-fn past(from: &Cloud, to: &Cloud) -> Vec<Command> {
-    let me = to.state.me();
+/// What the receiver may still learn of closed epochs: of this log, and a recovering cloud of its own.
+fn past(from: &Cloud, to: &Cloud, log: &CloudId) -> Vec<Command> {
     let mut commands = Vec::new();
-    if !to.state.is_recovering() {
-        return commands;
-    }
-    for (log, epoch, _, _) in from.state.logs().into_iter().filter(|(log, ..)| log == me) {
-        let (Some(note), Some(have)) = (from.state.note_in(&log, &epoch), to.state.log_size(&log, &epoch)) else {
+    let own = Some(to.state.me()).filter(|_| to.state.is_recovering());
+    let current = to.state.opening(log).map(|opening| opening.id(&to.state.genesis().fed_id()));
+    for (cloud, epoch, _, _) in from.state.logs() {
+        let is_past = Some(&cloud) == own || (cloud == *log && current != Some(epoch));
+        let (Some(note), Some(have)) = (from.state.note_in(&cloud, &epoch), to.state.log_size(&cloud, &epoch)) else {
             continue;
         };
-        if have < note.body.size {
-            let chunk = from.state.log_chunk(&from.rows, &log, have, note).expect("records are whole");
+        if is_past && have <= note.body.size {
+            let chunk = from.state.log_chunk(&from.rows, &cloud, have, note).expect("records are whole");
             commands.extend(chunk.map(ingest));
         }
     }

@@ -15,5 +15,5 @@ mod trace;
 
 pub use config::{CONFIGS, Config, Known, Reach, When};
 pub use deliver::What;
-pub use run::{Limits, Outcome, Progress, run};
+pub use run::{Limits, Outcome, Progress, explore, run};
 pub use system::{Action, FinalityModel};

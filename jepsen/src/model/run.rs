@@ -55,11 +55,15 @@ pub struct Outcome {
 }
 
 pub fn run(config: Config, limits: Limits, progress: impl FnMut(Progress) + Send) -> Outcome {
-    let begun = Instant::now();
-    let model = match FinalityModel::new(config) {
-        Ok(model) => model,
-        Err(broken) => return Outcome::broken(config, format!("the clouds cannot even meet: {broken}")),
-    };
+    match FinalityModel::new(config) {
+        Ok(model) => explore(model, limits, progress),
+        Err(broken) => Outcome::broken(config, format!("the clouds cannot even meet: {broken}")),
+    }
+}
+
+/// Visits every state within the bounds, the nearest first.
+pub fn explore(model: FinalityModel, limits: Limits, progress: impl FnMut(Progress) + Send) -> Outcome {
+    let (begun, config) = (Instant::now(), model.config);
     let clouds = Arc::clone(&model.clouds);
     let builder = model.checker().threads(limits.threads).finish_when(HasDiscoveries::AnyFailures);
     // stateright counts states, the first one included, and does not judge the last.
