@@ -33,6 +33,12 @@ impl Random {
         let span = most.saturating_sub(least).as_millis() as usize;
         least + Duration::from_millis(self.below(span + 1) as u64)
     }
+
+    /// For spans of less than milliseconds.
+    pub fn between_micros(&mut self, least: Duration, most: Duration) -> Duration {
+        let span = most.saturating_sub(least).as_micros() as usize;
+        least + Duration::from_micros(self.below(span + 1) as u64)
+    }
 }
 
 #[cfg(test)]

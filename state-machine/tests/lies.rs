@@ -47,7 +47,7 @@ fn a_cloud_that_answers_a_tag_twice_in_one_log_is_convicted_of_a_double_vote() {
     let (aws, state) = &clouds.clouds["aws"];
     assert!(state.is_flagged(&id("gcp")));
     let proofs = state.evidence(&aws.records).unwrap();
-    assert_eq!(proofs.iter().map(|proof| proof.kind()).collect::<Vec<_>>(), ["double-vote"]);
+    assert_eq!(proofs.iter().map(tercet_core::evidence::Evidence::kind).collect::<Vec<_>>(), ["double-vote"]);
     proofs[0].verify(&clouds.genesis, &clouds.openings).unwrap();
 }
 

@@ -101,6 +101,13 @@ impl<'a> Run<'a> {
         })
     }
 
+    pub fn layer(&self) -> &'a str {
+        match &self.history[0].what {
+            What::Run { layer, .. } => layer,
+            _ => unreachable!("`of` saw the record of the run"),
+        }
+    }
+
     pub fn is_honest(&self, cloud: &str) -> bool {
         !self.liars.contains(cloud)
     }

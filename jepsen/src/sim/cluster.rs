@@ -40,6 +40,8 @@ pub struct Timers {
     pub election_min: Duration,
     pub election_max: Duration,
     pub retention: Retention,
+    /// How long a sync of a sound disk takes, at least and at most.
+    pub sync: (Duration, Duration),
 }
 
 /// A node's wall clock: simulated time, plus however wrong it is.
@@ -155,7 +157,7 @@ impl Cluster {
         for entry in &directory.clouds {
             for NodeEntry { node, .. } in &entry.nodes {
                 let seat = node.to_string();
-                let disk = Disk::new(&seat, seed, trace.clone());
+                let disk = Disk::new(&seat, seed, timers.sync, trace.clone());
                 places.insert(seat, place(node, &entry.cloud, disk, &directory, 0));
             }
         }
@@ -334,7 +336,7 @@ impl Cluster {
         for seat in self.seats_of(cloud) {
             let name = format!("{seat}-twin");
             let twin = self.with(&seat, |place| {
-                let disk = Disk::new(&name, self.seed, self.trace.clone());
+                let disk = Disk::new(&name, self.seed, self.timers.sync, self.trace.clone());
                 disk.restore(&place.disk.backup());
                 let mut twin = self::place(&place.node, &place.cloud, disk, &place.directory, 0);
                 twin.key = place.key.clone();
@@ -372,7 +374,8 @@ mod tests {
 
     fn timers() -> Timers {
         let (heartbeat, election_min) = (Duration::from_millis(300), Duration::from_millis(1500));
-        Timers { heartbeat, election_min, election_max: election_min * 2, retention: Retention::default() }
+        let sync = (Duration::from_micros(200), Duration::from_micros(1500));
+        Timers { heartbeat, election_min, election_max: election_min * 2, retention: Retention::default(), sync }
     }
 
     #[tokio::test(start_paused = true)]

@@ -17,9 +17,6 @@ use tercetd::storage::Engine;
 use tercetd::storage::wal::{Done, Log, LogState, Position, Record, SavedVote, take_bytes};
 use tokio::sync::watch;
 
-/// How long a sync usually takes.
-const SYNC: (Duration, Duration) = (Duration::from_micros(200), Duration::from_micros(1500));
-
 /// What is wrong with a disk.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Trouble {
@@ -37,6 +34,7 @@ pub struct Disk(Arc<Mutex<Inner>>);
 
 struct Inner {
     name: String,
+    sync: (Duration, Duration),
     random: Random,
     trace: Trace,
     mounted: u64,
@@ -97,10 +95,12 @@ fn next_index(position: Option<Position>) -> u64 {
 }
 
 impl Disk {
-    pub fn new(name: &str, seed: u64, trace: Trace) -> Self {
+    /// `sync` is how long a sync takes, at least and at most.
+    pub fn new(name: &str, seed: u64, sync: (Duration, Duration), trace: Trace) -> Self {
         let stream = name.bytes().fold(1_u64, |sum, byte| sum.wrapping_mul(31).wrapping_add(u64::from(byte)));
         Self(Arc::new(Mutex::new(Inner {
             name: name.to_owned(),
+            sync,
             random: Random::new(seed, 1_000_000 + stream),
             trace,
             mounted: 0,
@@ -282,7 +282,8 @@ impl Mount {
                 std::mem::take(&mut queue.waiting)
             };
             let Ok((covered, time)) = self.held().map(|mut inner| {
-                let time = inner.random.between(SYNC.0, SYNC.1) + inner.trouble.slow;
+                let (least, most) = inner.sync;
+                let time = inner.random.between_micros(least, most) + inner.trouble.slow;
                 (inner.unsynced.len(), time)
             }) else {
                 return;
@@ -450,7 +451,7 @@ mod tests {
     }
 
     fn disk(seed: u64) -> Disk {
-        Disk::new("gcp-1", seed, Trace::new(None, false))
+        Disk::new("gcp-1", seed, (Duration::from_micros(200), Duration::from_micros(1500)), Trace::new(None, false))
     }
 
     #[tokio::test(start_paused = true)]

@@ -34,8 +34,8 @@ pub struct Monitor {
 
 #[derive(Default)]
 struct Inner {
-    /// Who led each group in each term.
-    leaders: BTreeMap<(Group, u64), Seat>,
+    /// Who led each group in each term, in the order in which they began.
+    leaders: BTreeMap<(Group, u64), Vec<Seat>>,
     /// Which entry each group has at each log position, and which was applied at each index.
     entries: BTreeMap<(Group, Position), u64>,
     applied: BTreeMap<(Group, u64), Position>,
@@ -133,20 +133,24 @@ impl Monitor {
             return;
         }
         let group = group(seat);
-        let known = self.inner().leaders.insert((group.clone(), leadership.term), seat.clone());
-        match known {
-            None => {
-                self.cluster.trace.note(|| format!("{seat} leads in term {}", leadership.term));
-                if !seat.ends_with("-twin") {
-                    let (cloud, node) = (cloud(&group).to_owned(), seat.clone());
-                    self.recorder.write(What::Led { cloud, node, term: leadership.term });
-                }
+        let before = {
+            let mut inner = self.inner();
+            let leaders = inner.leaders.entry((group.clone(), leadership.term)).or_default();
+            if leaders.contains(seat) {
+                return;
             }
-            Some(other) if other != *seat => {
-                let why = format!("{other} and {seat} both led {group} in term {}", leadership.term);
-                self.violated("one leader a term", why);
-            }
-            Some(_) => {}
+            leaders.push(seat.clone());
+            leaders[..leaders.len() - 1].to_vec()
+        };
+        self.cluster.trace.note(|| format!("{seat} leads in term {}", leadership.term));
+        if !seat.ends_with("-twin") {
+            let (cloud, node) = (cloud(&group).to_owned(), seat.clone());
+            self.recorder.write(What::Led { cloud, node, term: leadership.term });
+        }
+        // Votes are ordered by term and then by node: whoever has the higher one was elected later.
+        if let Some(higher) = before.iter().find(|other| *other > seat) {
+            let why = format!("{seat} began to lead {group} in term {} after {higher}", leadership.term);
+            self.violated("nobody leads a term after a node with a higher vote", why);
         }
     }
 

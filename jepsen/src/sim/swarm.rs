@@ -182,7 +182,10 @@ impl Swarm {
         let election_min = heartbeat * [4, 5, 6][random.below(3)];
         let snapshot_entries = [40, 200, 1000, 50_000][random.below(4)];
         let retention = Retention { snapshot_entries, kept_entries: snapshot_entries / [2, 4, 10][random.below(3)] };
-        let timers = Timers { heartbeat, election_min, election_max: election_min * 2, retention };
+        // The slower a sync, the more is lost when power goes.
+        let sync = Duration::from_micros([300, 4_000, 30_000][random.below(3)]);
+        let timers =
+            Timers { heartbeat, election_min, election_max: election_min * 2, retention, sync: (sync / 2, sync * 3) };
         let mix = Mix {
             clients: 3 + random.below(4) as u64,
             pause: Duration::from_millis([3_000, 6_000, 12_000][random.below(3)]),
