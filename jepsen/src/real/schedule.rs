@@ -46,7 +46,7 @@ impl Schedule {
 
     fn company(&mut self, of: &'static Nemesis) -> Option<&'static Nemesis> {
         let fits = |other: &&Nemesis| of.reach.goes_with(other.reach);
-        if let Some(at) = self.first.iter().position(|other| fits(&other)) {
+        if let Some(at) = self.first.iter().position(&fits) {
             return Some(self.first.remove(at));
         }
         let fitting: Vec<_> = self.all.iter().copied().filter(|other| fits(other)).collect();

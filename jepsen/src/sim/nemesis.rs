@@ -37,12 +37,15 @@ pub struct Nemesis {
     damaged: Arc<Mutex<BTreeSet<String>>>,
 }
 
+/// One direction of a link.
+type Way = (Seat, Seat);
+
 /// What a fault did so far.
 struct Harm {
     number: u64,
     /// Directions that it cut, and links that it made slow.
-    cuts: Vec<(Seat, Seat)>,
-    slowed: Vec<(Seat, Seat)>,
+    cuts: Vec<Way>,
+    slowed: Vec<Way>,
     held: u64,
     proven: bool,
 }
@@ -103,10 +106,11 @@ impl Nemesis {
     async fn harm(&self, fault: Fault, storm: Duration, mut random: Random) {
         match fault {
             Fault::KillNode => self.kill(fault, vec![self.any(&mut random)], storm, false).await,
-            Fault::KillLeader => match self.some_leader(&mut random) {
-                Some(leader) => self.kill(fault, vec![leader], storm, false).await,
-                None => {}
-            },
+            Fault::KillLeader => {
+                if let Some(leader) = self.some_leader(&mut random) {
+                    self.kill(fault, vec![leader], storm, false).await;
+                }
+            }
             Fault::KillMajority => {
                 let seats = self.cluster.seats_of(any_cloud(&mut random));
                 self.kill(fault, seats[..2].to_vec(), storm, false).await;
@@ -380,7 +384,7 @@ impl Nemesis {
     }
 
     /// The directions to cut, and whom it is about.
-    fn plan_partition(&self, fault: Fault, random: &mut Random) -> Option<(Vec<Seat>, Vec<(Seat, Seat)>)> {
+    fn plan_partition(&self, fault: Fault, random: &mut Random) -> Option<(Vec<Seat>, Vec<Way>)> {
         let all = self.plain_seats();
         let between = |some: &[Seat], others: &[Seat]| {
             let both = |a: &Seat, b: &Seat| [(a.clone(), b.clone()), (b.clone(), a.clone())];

@@ -27,6 +27,9 @@ const LOOK: Duration = Duration::from_millis(50);
 /// The part of a run in which faults begin; the rest is for healing.
 const STORMY: (u32, u32) = (9, 10);
 
+/// Changes the cluster before it runs.
+pub type Prepare = Box<dyn FnOnce(&Cluster) + Send>;
+
 pub struct Options {
     pub seed: u64,
     /// Simulated, from start to the last fault.
@@ -37,7 +40,7 @@ pub struct Options {
     /// The lie that is told in any case; else the seed decides whether there is one, and which.
     pub liar: Option<Lie>,
     /// What is done to the cluster before its nodes start.
-    pub prepare: Option<Box<dyn FnOnce(&Cluster) + Send>>,
+    pub prepare: Option<Prepare>,
 }
 
 /// What a run brought.
@@ -95,7 +98,6 @@ pub fn run(options: Options) -> Report {
     entropy::seeded(seed, work).unwrap_or_else(|panic| std::panic::resume_unwind(panic))
 }
 
-#[expect(clippy::disallowed_methods, reason = "the speed of simulation is measured against real time")]
 async fn simulate(options: Options) -> Report {
     let (real, begun) = (std::time::Instant::now(), Instant::now());
     let swarm = Arc::new(Swarm::draw(options.seed, options.liar));
@@ -166,7 +168,7 @@ async fn form(cluster: &Cluster, port: &SimPort) -> Result<(), String> {
         sizes.is_some_and(|open| open.unwrap_or(false))
     };
     let forming = async {
-        while !CLOUDS.iter().all(|cloud| open(&cloud)) {
+        while !CLOUDS.iter().all(&open) {
             tokio::time::sleep(LOOK).await;
         }
         for cloud in CLOUDS {
@@ -202,9 +204,8 @@ async fn storm(
         (Liar { cluster, port, monitor, recorder, cloud }, lie)
     });
     let lying = async {
-        match &liar {
-            Some((liar, lie)) => liar.run(*lie, until).await,
-            None => {}
+        if let Some((liar, lie)) = &liar {
+            liar.run(*lie, until).await;
         }
     };
     tokio::join!(nemesis.run(until), lying);

@@ -28,7 +28,7 @@ async fn jump(act: &mut Act, sign: i64) -> Result<()> {
     let files: Vec<PathBuf> = nodes.iter().map(|node| act.cluster().log_file(&format!("{node}.clock"))).collect();
     for (node, file) in nodes.iter().zip(&files) {
         std::fs::write(file, "+0\n")?;
-        act.cluster().kill(&[node.clone()])?;
+        act.cluster().kill(std::slice::from_ref(node))?;
         let dress = Dress::Clock { library: library.clone(), file: file.clone() };
         act.cluster().start_in(node, &dress)?;
         act.cluster().settle(act.cloud).await?;

@@ -4,6 +4,7 @@ use super::Act;
 use crate::real::cluster::{CLIENTS, CLOUDS};
 use crate::real::switch::{Effect, Links};
 use anyhow::Result;
+use std::slice::from_ref;
 use std::time::Duration;
 
 /// How long links of a flapping node stay as they are.
@@ -16,14 +17,14 @@ const DOUBLED_PERCENT: usize = 10;
 
 pub async fn isolate_node(act: &mut Act) -> Result<()> {
     let node = act.any_node();
-    let mut links = between(act, &[node.clone()], &others(act, &[node.clone()]));
+    let mut links = between(act, from_ref(&node), &others(act, from_ref(&node)));
     links.extend(both_ways(&[act.cluster().port_of(&node)], &[CLIENTS]));
     harm(act, vec![node], &[(links, Effect::Drop)], "cut off from all nodes and clients").await
 }
 
 pub async fn isolate_leader(act: &mut Act) -> Result<()> {
     let leader = act.leader().await?;
-    let links = between(act, &[leader.clone()], &others(act, &[leader.clone()]));
+    let links = between(act, from_ref(&leader), &others(act, from_ref(&leader)));
     harm(act, vec![leader], &[(links, Effect::Drop)], "cut off from all other nodes; clients still reach it").await
 }
 
@@ -43,7 +44,7 @@ pub async fn ring(act: &mut Act) -> Result<()> {
     let mut links = between(act, &order, &order);
     for (at, node) in order.iter().enumerate() {
         let next = &order[(at + 1) % order.len()];
-        for kept in between(act, &[node.clone()], &[next.clone()]) {
+        for kept in between(act, from_ref(node), from_ref(next)) {
             links.remove(&kept);
         }
     }
@@ -64,13 +65,13 @@ pub async fn bridge(act: &mut Act) -> Result<()> {
 pub async fn one_way(act: &mut Act) -> Result<()> {
     let leader = act.leader().await?;
     let port = act.cluster().port_of(&leader);
-    let links = others(act, &[leader.clone()]).iter().map(|other| (port, act.cluster().port_of(other))).collect();
+    let links = others(act, from_ref(&leader)).iter().map(|other| (port, act.cluster().port_of(other))).collect();
     harm(act, vec![leader], &[(links, Effect::Drop)], "it hears all nodes, none hears it").await
 }
 
 pub async fn flapping(act: &mut Act) -> Result<()> {
     let leader = act.leader().await?;
-    let links = between(act, &[leader.clone()], &others(act, &[leader.clone()]));
+    let links = between(act, from_ref(&leader), &others(act, from_ref(&leader)));
     let fault = act.begin(&[leader], "its links to all nodes come and go");
     let mut proof = None;
     for _ in 0..FLAPS {

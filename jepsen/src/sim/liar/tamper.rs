@@ -155,7 +155,7 @@ mod tests {
 
     #[test]
     fn messages_that_nobody_changes_are_written_as_they_were_read() {
-        let simulate = |prepare: Option<Box<dyn FnOnce(&Cluster) + Send>>| -> Report {
+        let simulate = |prepare: Option<crate::sim::run::Prepare>| -> Report {
             let sim_time = Duration::from_secs(20);
             run(Options { seed: 5, sim_time, trace: None, frames: false, liar: None, prepare })
         };
