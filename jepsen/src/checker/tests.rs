@@ -15,7 +15,7 @@ fn seen(level: &str, content: &str) -> Seen {
 fn run_of(liars: &[&str]) -> What {
     let nodes = CLOUDS.iter().flat_map(|cloud| (1..=3).map(move |number| format!("{cloud}-{number}")));
     What::Run {
-        layer: "test".into(),
+        layer: "sim".into(),
         seed: 7,
         clouds: CLOUDS.map(String::from).to_vec(),
         nodes: nodes.collect(),
