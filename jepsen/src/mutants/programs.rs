@@ -103,8 +103,7 @@ impl Programs {
             let args =
                 ["sim", "--seeds", &seeds, "--sim-time", time, "--threads", "1", "--out", &histories, "-o", "json"];
             let ended = self.jepsen(&args, mutant, effort.limit).await?;
-            let why = serde_json::from_str(&ended.stdout).ok().and_then(|verdicts: Value| broken_invariant(&verdicts));
-            if let Some(found) = ended.found(why, effort.limit)? {
+            if let Some(found) = ended.found_broken(effort.limit)? {
                 return Ok((seeds_of(seed + 1), Some(found)));
             }
         }
@@ -115,8 +114,7 @@ impl Programs {
     pub(super) async fn real(&self, mutant: Option<Mutant>, effort: &Effort) -> Result<(String, Option<String>)> {
         let args = ["real", "--time", &effort.real_time, "--nemesis", "all", "--seed", "1", "-o", "json"];
         let ended = self.jepsen(&args, mutant, effort.limit).await?;
-        let why = serde_json::from_str(&ended.stdout).ok().and_then(|verdict: Value| broken_invariant(&verdict));
-        Ok((effort.real_time.clone(), ended.found(why, effort.limit)?))
+        Ok((effort.real_time.clone(), ended.found_broken(effort.limit)?))
     }
 
     async fn jepsen(&self, args: &[&str], mutant: Option<Mutant>, limit: Duration) -> Result<Ended> {
@@ -135,6 +133,14 @@ fn seeds_of(count: u64) -> String {
 }
 
 impl Ended {
+    /// The same for a command that tells its verdicts as JSON.
+    fn found_broken(&self, limit: Duration) -> Result<Option<String>> {
+        match serde_json::from_str::<Value>(&self.stdout) {
+            Ok(told) if self.code == Some(BROKEN) => Ok(broken_invariant(&told).map(|name| shorten(&name))),
+            _ => self.found(None, limit),
+        }
+    }
+
     /// What one of our own commands found: `why`, or else its last words. A command that could not do
     /// its work is an error, and never a find.
     fn found(&self, why: Option<String>, limit: Duration) -> Result<Option<String>> {
@@ -151,19 +157,19 @@ impl Ended {
     }
 }
 
-/// The first invariant that any part of a verdict calls broken: `{"invariant": name, "why": ..}`, or
-/// `{"broken": [[name, why], ..]}`.
-fn broken_invariant(verdict: &Value) -> Option<String> {
-    match verdict {
-        Value::Object(fields) => {
-            let named = fields.get("invariant").and_then(Value::as_str).map(str::to_owned);
-            let listed = || match fields.get("broken")?.as_array()?.first()? {
-                Value::Array(pair) => pair.first()?.as_str().map(str::to_owned),
-                Value::String(name) => Some(name.clone()),
-                other => broken_invariant(other),
-            };
-            named.or_else(listed).or_else(|| fields.values().find_map(broken_invariant))
-        }
+/// The first invariant that is broken, in whatever a layer tells. One that a run was rejected by, or
+/// that could not be decided, found no bug.
+fn broken_invariant(told: &Value) -> Option<String> {
+    match told {
+        Value::Object(fields) => match fields.get("invariant").and_then(Value::as_str) {
+            Some(name) => {
+                let is = |field: &str, word: &str| {
+                    fields.get(field).and_then(Value::as_str).is_some_and(|text| text.starts_with(word))
+                };
+                (is("verdict", "broken") || is("why", "BROKEN")).then(|| name.to_owned())
+            }
+            None => fields.values().find_map(broken_invariant),
+        },
         Value::Array(items) => items.iter().find_map(broken_invariant),
         _ => None,
     }
@@ -239,13 +245,15 @@ mod tests {
     }
 
     #[test]
-    fn the_invariant_is_found_wherever_a_verdict_names_it() {
+    fn only_what_is_broken_counts_and_a_rejected_run_does_not() {
         let parse = |text| broken_invariant(&serde_json::from_str(text).unwrap());
-        assert_eq!(
-            parse(r#"[{"seed": 1, "broken": []}, {"seed": 2, "broken": [["heads", "x"]]}]"#),
-            Some("heads".into())
-        );
-        assert_eq!(parse(r#"{"runs": [{"violated": {"invariant": "sealed", "why": "x"}}]}"#), Some("sealed".into()));
-        assert_eq!(parse(r#"[{"seed": 1, "broken": []}]"#), None);
+        let sim = r#"{"failed": [{"seed": 2, "failures": [
+            {"invariant": "work", "why": "REJECTED: too little"}, {"invariant": "heads", "why": "BROKEN: x"}]}]}"#;
+        assert_eq!(parse(sim), Some("heads".into()));
+        let real = r#"{"verdicts": [{"invariant": "work", "verdict": "holds"}, {"invariant": "sealed", "verdict": "broken", "why": "x"}]}"#;
+        assert_eq!(parse(real), Some("sealed".into()));
+        assert_eq!(parse(r#"[{"invariant": "work", "verdict": "rejected", "why": "x"}]"#), None);
+        let rejected = Ended { stdout: r#"{"invariant": "work", "why": "REJECTED: x"}"#.into(), ..ended(1, "") };
+        assert_eq!(rejected.found_broken(Duration::from_secs(1)).unwrap(), None);
     }
 }
