@@ -2,7 +2,7 @@
 //! is decided in `storage::wal`.
 
 use super::types::{Entry, LogId, TypeConfig, Vote, log_id, position, saved_vote, to_entry, to_record, vote};
-use crate::storage::wal::{Done, Log};
+use crate::storage::wal::{Done, Log, Record};
 use futures::Stream;
 use futures::stream::{self, StreamExt};
 use openraft::EntryPayload;
@@ -98,13 +98,14 @@ impl RaftLogReader<TypeConfig> for LogStore {
     }
 }
 
-/// Whether every command among these is what other clouds sent.
-fn come_from_clouds(entries: &[Entry]) -> bool {
-    entries.iter().all(|entry| match &entry.payload {
-        EntryPayload::Normal(proposal) => {
+/// For the planted bug `ReceivedVotesNotSynced`: whether every command among these is what other
+/// clouds sent.
+fn come_from_clouds(records: &[Record]) -> bool {
+    records.iter().all(|record| match to_entry(record.clone()).map(|entry| entry.payload) {
+        Ok(EntryPayload::Normal(proposal)) => {
             matches!(proposal.decode(), Ok(entry) if matches!(entry.command, Command::Mirrors(_)))
         }
-        EntryPayload::Blank | EntryPayload::Membership(_) => false,
+        Ok(EntryPayload::Blank | EntryPayload::Membership(_)) | Err(_) => false,
     })
 }
 
@@ -148,12 +149,11 @@ impl RaftLogStorage<TypeConfig> for LogStore {
         I: IntoIterator<Item = Entry> + Send,
         I::IntoIter: Send,
     {
-        let entries: Vec<Entry> = entries.into_iter().collect();
+        let records: Vec<Record> = entries.into_iter().map(|entry| to_record(&entry)).collect();
         let early = match mutant!(ReceivedVotesNotSynced) {
-            true => come_from_clouds(&entries),
+            true => come_from_clouds(&records),
             false => mutant!(AcknowledgeBeforeSync),
         };
-        let records = entries.iter().map(to_record).collect();
         let done = if early {
             callback.io_completed(Ok(()));
             Done::new(drop)
