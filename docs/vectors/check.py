@@ -360,7 +360,7 @@ def read_leaf(data):
     require(kind <= 2, "no leaf has this type")
     if kind == 0:
         leaf.update(kind="open", opening=reader.hash(), config=reader.u32(), config_hash=reader.hash())
-        leaf["predecessor"] = (reader.u64(), reader.hash()) if reader.option() else None
+        leaf["predecessor"] = (reader.raw(16).hex(), reader.u64(), reader.hash()) if reader.option() else None
     elif kind == 2:
         leaf.update(kind="held", config=reader.u32(), tag=reader.hash())
     else:

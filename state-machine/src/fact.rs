@@ -44,7 +44,8 @@ pub enum Fact {
         cloud: CloudId,
         evidence: Hash,
     },
-    EpochOpened {
+    /// An epoch became known: an own one, which may have to wait before it votes, or another cloud's.
+    EpochIntroduced {
         cloud: CloudId,
         epoch: EpochId,
     },

@@ -7,7 +7,9 @@ use signed_note::{StandardVerifier, Verifier, VerifierList};
 use support::{Federation, Log, cloud, content, envelope, node, seeded, vote};
 use tercet_core::epochs::Closing;
 use tercet_core::ids::{EpochId, Hash, Tag};
-use tercet_core::transparency::{Leaf, NodeSignature, NoteBody, NoteError, Open, SignedNote, Verdict, Vote};
+use tercet_core::transparency::{
+    Leaf, NodeSignature, NoteBody, NoteError, Open, Predecessor, SignedNote, Verdict, Vote,
+};
 
 fn federation_and_note() -> (Federation, SignedNote) {
     let federation = Federation::new();
@@ -149,9 +151,10 @@ fn every_changed_byte_of_a_note_is_refused() {
 
 fn leaves() -> impl Strategy<Value = Leaf> {
     let hash = any::<[u8; 32]>().prop_map(Hash);
-    let open = (hash.clone(), any::<u32>(), hash.clone(), any::<Option<(u64, [u8; 32])>>());
+    let open = (hash.clone(), any::<u32>(), hash.clone(), any::<Option<([u8; 16], u64, [u8; 32])>>());
     let open = open.prop_map(|(opening, config, config_hash, predecessor)| {
-        let predecessor = predecessor.map(|(size, root)| (size, Hash(root)));
+        let predecessor =
+            predecessor.map(|(epoch, size, root)| Predecessor { epoch: EpochId(epoch), size, root: Hash(root) });
         Leaf::Open(Open { opening, config, config_hash, predecessor })
     });
     let verdict = prop_oneof![Just(Verdict::Confirm), Just(Verdict::RejectOperator)];

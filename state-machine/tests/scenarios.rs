@@ -177,6 +177,8 @@ scenarios!(
     a_lost_cloud_comes_back,
     a_lost_cloud_hears_the_closings_first,
     a_lost_cloud_is_known_better_by_one,
+    a_cloud_loses_its_state_twice,
+    a_cloud_loses_its_state_before_anybody_hears_of_its_new_epoch,
     a_renewed_cloud_answers_again,
     a_cloud_says_less_to_each_than_to_the_other,
 );

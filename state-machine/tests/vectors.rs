@@ -17,7 +17,8 @@ use tercet_core::ids::{EpochId, EventKey, Hash, Tag, TenantId};
 use tercet_core::tenants::{TenantSignature, batch_message, single_message};
 use tercet_core::time::WallMillis;
 use tercet_core::transparency::{
-    Frontier, Leaf, Open, Origin, SignedNote, Verdict, Vote, consistency_proof, inclusion_proof, leaf_hash, node_hash,
+    Frontier, Leaf, Open, Origin, Predecessor, SignedNote, Verdict, Vote, consistency_proof, inclusion_proof,
+    leaf_hash, node_hash,
 };
 use tercet_core::wire::sha256;
 
@@ -189,7 +190,7 @@ fn leaves() -> Value {
     let open = |predecessor| Open { opening: sha256(b"opening"), config: 0, config_hash: Hash(fed.0), predecessor };
     let leaves = [
         Leaf::Open(open(None)),
-        Leaf::Open(open(Some((1 << 40, sha256(b"closed root"))))),
+        Leaf::Open(open(Some(Predecessor { epoch: EpochId([1; 16]), size: 1 << 40, root: sha256(b"closed root") }))),
         Leaf::Vote(confirm.clone()),
         Leaf::Vote(Vote { verdict: Verdict::RejectOperator, ..confirm.clone() }),
         Leaf::Vote(Vote { config: u32::MAX, tag: Tag([0xff; 32]), ..confirm }),

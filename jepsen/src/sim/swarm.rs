@@ -103,7 +103,7 @@ impl Fault {
         }
     }
 
-    /// These cost a cloud what it promised to others, so they happen at most once a run, and not
+    /// These cost a cloud what it promised to others, so they happen one after the other, and not
     /// beside a liar: with state lost and a liar among those who give it back, nothing is promised.
     pub fn ends_an_epoch(self) -> bool {
         matches!(self, Self::LostCloud | Self::RestoredCloud)

@@ -83,14 +83,9 @@ impl Shared {
         own.max_by_key(|opening| opening.number)
     }
 
-    /// The epoch that this cloud lost and asks the others for, while it recovers.
+    /// The own epoch that this cloud asks the others for, while it recovers.
     fn lost_epoch(&self) -> Option<EpochId> {
-        let lost = self.replica.read(|view| {
-            let current = view.state.opening(&self.me).filter(|_| view.state.is_recovering()).map(|o| o.number);
-            let before = |opening: &Opening| opening.cloud == self.me && Some(opening.number + 1) == current;
-            Ok(view.state.openings().into_iter().find(before))
-        });
-        lost.ok().flatten().map(|opening| opening.id(&self.fed))
+        self.replica.read(|view| view.state.lost_epoch(view.records)).ok().flatten()
     }
 
     /// The latest notes held, one a log, the own one first if this node signs.

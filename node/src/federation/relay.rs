@@ -8,7 +8,7 @@ use super::{Shared, investigate};
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
-use tercet_core::ids::{CloudId, Tag};
+use tercet_core::ids::{CloudId, EpochId, Tag};
 use tercet_core::records::Broken;
 use tokio::time::{Instant, MissedTickBehavior};
 
@@ -50,7 +50,8 @@ struct Relay {
     missing: BTreeMap<Tag, Missing>,
     tenants: usize,
     epochs: usize,
-    recovering: bool,
+    /// The own epoch that is being taken back.
+    lost: Option<EpochId>,
     disputed: BTreeMap<CloudId, (Instant, Duration)>,
 }
 
@@ -129,15 +130,14 @@ impl Relay {
     /// Connections follow when an epoch begins. A recovering cloud takes its own lost log from
     /// everybody who holds it.
     fn look_at_epochs(&mut self, shared: &Shared) -> Result<(), Broken> {
-        let (epochs, recovering) =
-            shared.replica.read(|view| Ok((view.state.openings().len(), view.state.is_recovering())))?;
-        let new_epoch = std::mem::replace(&mut self.epochs, epochs) != epochs;
-        let recovered = std::mem::replace(&mut self.recovering, recovering) && !recovering;
+        let (epochs, lost) =
+            shared.replica.read(|view| Ok((view.state.openings().len(), view.state.lost_epoch(view.records)?)))?;
+        let before = std::mem::replace(&mut self.lost, lost);
+        let news = std::mem::replace(&mut self.epochs, epochs) != epochs || before != lost;
         for link in shared.board.links() {
-            let lost = || shared.me.clone();
-            let _ = new_epoch && link.wish(Wish::FollowEpochs);
-            let _ = recovering && link.wish(Wish::Relay(lost()));
-            let _ = recovered && link.wish(Wish::StopRelay(lost()));
+            let _ = lost.is_some() && link.wish(Wish::Relay(shared.me.clone()));
+            let _ = news && link.wish(Wish::FollowEpochs);
+            let _ = before.is_some() && lost.is_none() && link.wish(Wish::StopRelay(shared.me.clone()));
         }
         Ok(())
     }

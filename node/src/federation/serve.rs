@@ -138,7 +138,7 @@ impl Stream<'_> {
     }
 
     async fn announce(&mut self, facts: &[Fact]) -> io::Result<()> {
-        let news = |fact: &Fact| matches!(fact, Fact::Convicted { .. } | Fact::EpochOpened { .. });
+        let news = |fact: &Fact| matches!(fact, Fact::Convicted { .. } | Fact::EpochIntroduced { .. });
         if facts.iter().any(news) { self.announce_all().await } else { Ok(()) }
     }
 

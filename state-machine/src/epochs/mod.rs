@@ -3,9 +3,11 @@
 //! closed the old one.
 
 mod apply;
+mod recovery;
 
-pub use apply::Recovery;
-pub(crate) use apply::{admits, adopted, apply, finish_recovery, introduce, open_leaf_fits, take_closings};
+pub(crate) use apply::{admits, adopted, apply, introduce, open_leaf_fits};
+pub use recovery::Recovery;
+pub(crate) use recovery::{finish_recovery, take_closings};
 
 use crate::genesis::Genesis;
 use crate::ids::{CloudId, EpochId, FedId, Hash, NodeId};

@@ -12,8 +12,9 @@ use crate::rejection::Rejection;
 use crate::state::Tx;
 use crate::tenants::{Confirm, Tenant};
 use crate::time::WallMillis;
-use crate::transparency::{Leaf, Verdict, Vote};
+use crate::transparency::{Leaf, Predecessor, Verdict, Vote};
 use crate::wire::sha256;
+use std::collections::BTreeMap;
 
 /// The most different contents of one key whose bodies are kept: one a cloud, and one to spare.
 pub const MAX_CONTENTS: usize = 4;
@@ -254,23 +255,31 @@ impl EventRecord {
     }
 }
 
-/// After a renewal: leaves beyond the head that the others closed are void, and are written again in
-/// the new epoch. The same answers, since a late message may still show the first ones.
-pub(crate) fn answer_again(tx: &mut Tx<'_>, closed: &EpochId, from: u64) -> Result<(), Broken> {
+/// After a renewal: leaves beyond the heads that the others closed are void, and are written again in
+/// the new epoch. The same answers, since a late message may still show the first ones; but a key
+/// that was answered again before keeps that answer, which the others hold.
+pub(crate) fn answer_again(tx: &mut Tx<'_>, heads: &[Predecessor]) -> Result<(), Broken> {
     let me = tx.state.me.clone();
-    let end = tx.state.hot.logs.get(&(me.clone(), *closed)).map_or(0, Log::size);
-    for void in from..end {
-        let leaf = StoredNodes { records: tx.records, cloud: &me, epoch: closed }.leaf(void)?;
-        let leaf = leaf.ok_or_else(|| Broken(format!("log {me}/{closed} lacks leaf {void}")))?;
-        let Some(tag) = leaf.tag() else { continue };
-        let (epoch, index) = append_own(tx, &leaf);
-        let Some(mut record) = tx.record(&tag)? else { continue };
-        let is_void = |vote: &&mut RecordedVote| vote.cloud == me && (vote.epoch, vote.index) == (*closed, void);
-        for vote in record.votes.iter_mut().filter(is_void) {
-            (vote.epoch, vote.index) = (epoch, index);
+    let ends: BTreeMap<EpochId, u64> = heads.iter().map(|head| (head.epoch, head.size)).collect();
+    let is_void = |vote: &RecordedVote| vote.cloud == me && ends.get(&vote.epoch).is_some_and(|end| vote.index >= *end);
+    for closed in heads.iter().rev() {
+        let end = tx.state.hot.logs.get(&(me.clone(), closed.epoch)).map_or(0, Log::size);
+        for void in closed.size..end {
+            let leaf = StoredNodes { records: tx.records, cloud: &me, epoch: &closed.epoch }.leaf(void)?;
+            let leaf = leaf.ok_or_else(|| Broken(format!("log {me}/{} lacks leaf {void}", closed.epoch)))?;
+            let Some(tag) = leaf.tag() else { continue };
+            let Some(mut record) = tx.record(&tag)? else { continue };
+            if record.votes.iter().any(|vote| vote.cloud == me && !is_void(vote)) {
+                record.votes.retain(|vote| !is_void(vote));
+            } else {
+                let (epoch, index) = append_own(tx, &leaf);
+                for vote in record.votes.iter_mut().filter(|vote| is_void(vote)) {
+                    (vote.epoch, vote.index) = (epoch, index);
+                }
+            }
+            tx.put_record(&record);
+            tx.touched.insert(tag);
         }
-        tx.put_record(&record);
-        tx.touched.insert(tag);
     }
     Ok(())
 }

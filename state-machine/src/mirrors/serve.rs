@@ -65,12 +65,12 @@ impl State {
         self.hot.logs.iter().map(row).collect()
     }
 
-    /// A closed epoch of another cloud of which its next epoch adopted more than is held here.
+    /// A closed epoch of another cloud of which a later epoch adopted more than is held here.
     pub fn unfinished_past(&self, records: &dyn Records, cloud: &CloudId) -> Result<Option<EpochId>, Broken> {
         let past = self.hot.logs.iter().filter(|((of, _), log)| of == cloud && log.closed);
         for ((_, epoch), log) in past.filter(|_| *cloud != self.me) {
             let adopted = crate::epochs::adopted(self, records, cloud, epoch)?;
-            if adopted.is_some_and(|(size, _)| size > log.size()) {
+            if adopted.is_some_and(|head| head.size > log.size()) {
                 return Ok(Some(*epoch));
             }
         }

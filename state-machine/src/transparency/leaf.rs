@@ -1,6 +1,6 @@
 //! The leaves of a cloud's log and their exact bytes.
 
-use crate::ids::{Hash, Tag};
+use crate::ids::{EpochId, Hash, Tag};
 use crate::wire::{Reader, WireError, Writer, domain};
 use serde::{Deserialize, Serialize};
 
@@ -26,8 +26,17 @@ pub struct Open {
     pub config: u32,
     /// Hash of the genesis (weights, quorum, root keys).
     pub config_hash: Hash,
-    /// The closed head of the epoch before, if there was one: (size, root).
-    pub predecessor: Option<(u64, Hash)>,
+    /// Where the cloud's log ended before, if it had one.
+    pub predecessor: Option<Predecessor>,
+}
+
+/// The closed head that an epoch goes on from: of the latest epoch before it of which any voter holds
+/// leaves, or else of the one just before. Leaves beyond it are void.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Predecessor {
+    pub epoch: EpochId,
+    pub size: u64,
+    pub root: Hash,
 }
 
 /// A cloud's one and only answer for a key.
@@ -75,7 +84,7 @@ impl Leaf {
                 let out = out.u8(OPEN).raw(&open.opening.0).u32(open.config).raw(&open.config_hash.0);
                 match &open.predecessor {
                     None => out.u8(0).finish(),
-                    Some((size, root)) => out.u8(1).u64(*size).raw(&root.0).finish(),
+                    Some(Predecessor { epoch, size, root }) => out.u8(1).raw(&epoch.0).u64(*size).raw(&root.0).finish(),
                 }
             }
             Self::Vote(vote) => vote.write(out.u8(VOTE)).finish(),
@@ -105,7 +114,11 @@ impl Open {
             config_hash: Hash(reader.array()?),
             predecessor: match reader.u8()? {
                 0 => None,
-                1 => Some((reader.u64()?, Hash(reader.array()?))),
+                1 => Some(Predecessor {
+                    epoch: EpochId(reader.array()?),
+                    size: reader.u64()?,
+                    root: Hash(reader.array()?),
+                }),
                 other => {
                     return Err(WireError(format!("a predecessor is absent (0) or present (1), not {other}")));
                 }

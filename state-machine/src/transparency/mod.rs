@@ -6,7 +6,7 @@ mod leaf;
 mod merkle;
 mod note;
 
-pub use leaf::{Leaf, Open, Verdict, Vote};
+pub use leaf::{Leaf, Open, Predecessor, Verdict, Vote};
 pub use merkle::{Frontier, Nodes, consistency_proof, empty_root, inclusion_proof, leaf_hash, node_hash, root_at};
 pub use merkle::{root_from_inclusion, verify_consistency};
 pub use note::{Audit, MAX_NOTE_BYTES, NodeSignature, NoteBody, NoteError, Origin, SignedNote};

@@ -136,10 +136,16 @@ impl Clouds {
         self.clouds.insert(format!("{label}-twin"), (cloud, state));
     }
 
+    /// Its next epoch, and the fresh key of that.
+    fn renewal(&self, label: &str) -> (Opening, SigningKey) {
+        let number = self.openings.iter().filter(|opening| opening.cloud == id(label)).count() as u32;
+        let node = key(50 + number as u8);
+        (opening(&self.fed, &self.roots[&id(label)], &id(label), number, &node), node)
+    }
+
     /// The cloud loses everything, and comes back with a fresh key, its new epoch not open yet.
     pub fn lose(&mut self, label: &str) {
-        let node = key(50);
-        let renewed = opening(&self.fed, &self.roots[&id(label)], &id(label), 1, &node);
+        let (renewed, node) = self.renewal(label);
         let state = State::new(self.genesis.clone(), id(label), "restored".into());
         let cloud = Cloud { id: id(label), key: node, records: MemoryRecords::default(), index: 0, hot: Vec::new() };
         self.clouds.insert(label.to_string(), (cloud, state));
@@ -161,8 +167,8 @@ impl Clouds {
 
     /// The cloud opens a new epoch with a fresh key and loses nothing.
     pub fn rotate(&mut self, label: &str) {
-        let node = key(51);
-        self.openings.push(opening(&self.fed, &self.roots[&id(label)], &id(label), 1, &node));
+        let (renewed, node) = self.renewal(label);
+        self.openings.push(renewed);
         self.clouds.get_mut(label).expect("a cloud").0.key = node;
         self.reopen(label);
     }

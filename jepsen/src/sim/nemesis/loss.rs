@@ -1,0 +1,179 @@
+//! Failing disks, nodes that lose their data, and clouds that lose all of it.
+
+use super::{CLOUDS, Fault, LOOK, MAX_ENDED, Nemesis, PATIENCE, any_cloud};
+use crate::random::Random;
+use crate::sim::disk::Trouble;
+use crate::sim::network::Seat;
+use std::collections::BTreeSet;
+use std::sync::PoisonError;
+use std::time::Duration;
+use tokio::time::Instant;
+
+impl Nemesis {
+    pub(super) async fn spoil_disk(&self, fault: Fault, storm: Duration, random: &mut Random) {
+        let seat = self.any(random);
+        if self.cluster.running(&seat).is_none() {
+            return;
+        }
+        let disk = self.cluster.with(&seat, |place| place.disk.clone());
+        let mut harm = self.begin(fault, std::slice::from_ref(&seat), String::new());
+        let (before, written) = (disk.losses().0, disk.syncs());
+        disk.set_trouble(match fault {
+            Fault::SyncFails => Trouble { sync_fails: true, ..Trouble::default() },
+            Fault::DiskFull => Trouble { full: true, ..Trouble::default() },
+            _ => Trouble {
+                slow: random.between(Duration::from_millis(20), Duration::from_millis(800)),
+                ..Trouble::default()
+            },
+        });
+        tokio::time::sleep(storm).await;
+        disk.set_trouble(Trouble::default());
+        let (failed, synced) = (disk.losses().0 - before, disk.syncs() - written);
+        if failed > 0 || (fault == Fault::SlowDisk && synced > 0) {
+            self.prove(&mut harm, format!("{failed} writes failed, {synced} syncs were made"));
+        }
+        self.restart(&seat).await;
+        self.end(harm);
+    }
+
+    /// One node loses its applied state, or its whole disk, while the others of its cloud are whole.
+    pub(super) async fn damage(&self, fault: Fault, storm: Duration, random: &mut Random) {
+        let cloud = any_cloud(random);
+        let seats = self.cluster.seats_of(cloud);
+        if !self.take(cloud) {
+            return;
+        }
+        if self.until(|| self.is_whole(&seats)).await {
+            let seat = random.choose(&seats).clone();
+            let mut harm = self.begin(fault, std::slice::from_ref(&seat), String::new());
+            self.cluster.kill(&seat);
+            let disk = self.cluster.with(&seat, |place| place.disk.clone());
+            if fault == Fault::WipedNode {
+                disk.wipe()
+            } else {
+                disk.lose_state()
+            }
+            self.prove(&mut harm, "its data is gone");
+            tokio::time::sleep(storm / 4).await;
+            self.restart(&seat).await;
+            self.end(harm);
+            // Not before it has caught up may another one lose data: until then it counts as lost.
+            while !self.is_whole(&seats) {
+                tokio::time::sleep(LOOK).await;
+            }
+        }
+        self.damaged.lock().unwrap_or_else(PoisonError::into_inner).remove(cloud);
+    }
+
+    fn take(&self, cloud: &str) -> bool {
+        self.damaged.lock().unwrap_or_else(PoisonError::into_inner).insert(cloud.to_owned())
+    }
+
+    /// All nodes run, have applied the same, and take part in votes.
+    fn is_whole(&self, seats: &[Seat]) -> bool {
+        let applied = |seat: &Seat| {
+            let running = self.cluster.running(seat)?;
+            running.core.replica.takes_part().then(|| *running.core.replica.applied().borrow())
+        };
+        let all: Option<BTreeSet<u64>> = seats.iter().map(applied).collect();
+        all.is_some_and(|all| all.len() == 1 && !all.contains(&0)) && self.cluster.leader(seats).is_some()
+    }
+
+    async fn until(&self, done: impl Fn() -> bool) -> bool {
+        let looking = async {
+            while !done() {
+                tokio::time::sleep(LOOK).await;
+            }
+        };
+        tokio::time::timeout(PATIENCE, looking).await.is_ok()
+    }
+
+    /// A cloud loses every disk, or gets old copies of all of them back. Either way it must not be
+    /// believed before the others have closed its epoch and given it back; its operator then opens a
+    /// new one. PENDING promises to survive a minority only, so the nemesis waits until the others
+    /// hold everything.
+    pub(super) async fn lose_cloud(&self, fault: Fault, storm: Duration, random: &mut Random) {
+        let cloud = any_cloud(random);
+        let seats = self.cluster.seats_of(cloud);
+        if !self.take(cloud) {
+            return;
+        }
+        if self.take_epoch() {
+            self.end_epoch(cloud, &seats, fault, storm).await;
+            self.ended.lock().unwrap_or_else(PoisonError::into_inner).1 = false;
+        }
+        self.damaged.lock().unwrap_or_else(PoisonError::into_inner).remove(cloud);
+    }
+
+    /// One epoch ends at a time: what one cloud gives back, another may not have lost.
+    fn take_epoch(&self) -> bool {
+        let mut ended = self.ended.lock().unwrap_or_else(PoisonError::into_inner);
+        let free = !ended.1 && ended.0 < MAX_ENDED;
+        ended.1 |= free;
+        free
+    }
+
+    async fn end_epoch(&self, cloud: &str, seats: &[Seat], fault: Fault, storm: Duration) {
+        let backups: Vec<_> = seats.iter().map(|seat| self.cluster.with(seat, |place| place.disk.backup())).collect();
+        if fault == Fault::RestoredCloud {
+            // Let it move on, so that the copy is old.
+            tokio::time::sleep(storm).await;
+        }
+        self.port.keep_out(seats);
+        if self.until(|| self.is_mirrored(cloud)).await {
+            self.ended.lock().unwrap_or_else(PoisonError::into_inner).0 += 1;
+            let mut harm = self.begin(fault, seats, String::new());
+            seats.iter().for_each(|seat| self.cluster.kill(seat));
+            self.monitor.forget(cloud);
+            if fault == Fault::RestoredCloud {
+                for (seat, backup) in seats.iter().zip(&backups) {
+                    self.cluster.with(seat, |place| place.disk.restore(backup));
+                    self.restart(seat).await;
+                }
+                // It must say nothing that it did not say before: convictions would show it.
+                tokio::time::sleep(storm).await;
+                seats.iter().for_each(|seat| self.cluster.kill(seat));
+                self.monitor.forget(cloud);
+            }
+            seats.iter().for_each(|seat| self.cluster.with(seat, |place| place.disk.wipe()));
+            self.prove(&mut harm, "every disk of the cloud was replaced");
+            self.cluster.renew(cloud);
+            tokio::time::sleep(storm / 4).await;
+            for seat in seats {
+                self.restart(seat).await;
+            }
+            self.port.admit(seats);
+            let begun = Instant::now();
+            while let Err(why) = self.port.put_tenants(cloud).await {
+                self.cluster.trace.note(|| format!("tenants at {cloud}: {why}"));
+                if begun.elapsed() > PATIENCE * 6 {
+                    break;
+                }
+                tokio::time::sleep(LOOK).await;
+            }
+            self.end(harm);
+            // Not before all is back may anything else be lost.
+            while !self.is_mirrored(cloud) {
+                tokio::time::sleep(LOOK).await;
+            }
+        } else {
+            self.port.admit(seats);
+        }
+    }
+
+    /// Both other clouds hold this cloud's whole log, of all its epochs, with the bodies.
+    fn is_mirrored(&self, cloud: &str) -> bool {
+        let id = self.cluster.with(&format!("{cloud}-1"), |place| place.cloud.clone());
+        let size = |at: &str| {
+            let running = self.cluster.running(&self.cluster.leader(&self.cluster.seats_of(at))?)?;
+            let read = running.core.replica.read(|view| {
+                let missing = !view.state.missing_bodies(1).is_empty();
+                let past = view.state.unfinished_past(view.records, &id)?.is_some();
+                Ok(view.state.head(&id).map(|head| (head.epoch, head.size)).filter(|_| !missing && !past))
+            });
+            read.ok().flatten()
+        };
+        let sizes = CLOUDS.map(size);
+        sizes[0].is_some_and(|(_, size)| size > 0) && sizes.iter().all(|size| *size == sizes[0])
+    }
+}
