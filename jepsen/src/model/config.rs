@@ -1,6 +1,9 @@
 //! The named configurations: who lies, what may happen how often, what must be reached so that the
 //! run says anything, and what is expected to be found.
 
+use super::deliver::What;
+use super::system::Action;
+
 /// What a run must have reached at least once.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Reach {
@@ -11,26 +14,7 @@ pub enum Reach {
     Conflict,
     /// An honest cloud holds a proof against a liar.
     Convicted,
-    /// A cloud votes in a later epoch than its first.
-    Renewed,
-    /// What is known to be wrong: if it is not found any more, `known` must go.
-    Known,
-}
-
-/// An invariant that is known not to hold, under a condition, and why. It stays visible: the run
-/// must find it.
-#[derive(Debug, Clone, Copy)]
-pub struct Known {
-    pub invariant: &'static str,
-    pub when: When,
-    pub why: &'static str,
-}
-
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum When {
-    /// An honest cloud has no proof against a cloud that lies.
-    LiarAtLarge,
-    /// A cloud has begun a new epoch.
+    /// A cloud votes in a later epoch than it began with.
     Renewed,
 }
 
@@ -43,7 +27,6 @@ impl Reach {
             Reach::Conflict => "FINAL against FINAL",
             Reach::Convicted => "a liar convicted",
             Reach::Renewed => "a vote in a new epoch",
-            Reach::Known => "what is known to be wrong",
         }
     }
 }
@@ -66,10 +49,11 @@ pub struct Config {
     pub unlucky: &'static [usize],
     /// Whether bodies travel apart from their logs, too: more interleavings of harmless steps.
     pub bodies: bool,
+    /// What happened before the first state, where everything is told: these steps count as well.
+    pub past: &'static [Action],
     /// How many steps from the start are explored unless said otherwise.
     pub depth: usize,
     pub reaches: &'static [Reach],
-    pub known: &'static [Known],
     /// Fewer unique states than this mean that the model did not run.
     pub floor: usize,
 }
@@ -86,13 +70,13 @@ const NOTHING: Config = Config {
     late: 0,
     unlucky: &[],
     bodies: false,
+    past: &[],
     depth: 10,
     reaches: &[],
-    known: &[],
     floor: 1_000,
 };
 
-pub const CONFIGS: [Config; 5] = [
+pub const CONFIGS: [Config; 6] = [
     Config {
         name: "honest",
         about: "no cloud lies; clients want three contents for one event, and a message is late",
@@ -140,6 +124,23 @@ pub const CONFIGS: [Config; 5] = [
         unlucky: &[2],
         depth: 7,
         floor: 70_000,
+        reaches: &[Reach::Final, Reach::Sealed, Reach::Renewed],
+        ..NOTHING
+    },
+    Config {
+        name: "lost-state-again",
+        about: "gcp has lost its state once, with an answer that only aws knew, and loses all it has once more",
+        submits: 3,
+        losses: 2,
+        unlucky: &[2],
+        past: &[
+            Action::Submit { at: 2, event: 0, content: 0 },
+            Action::Deliver { from: 2, to: 0, what: What::Log(2) },
+            Action::Lose { at: 2 },
+        ],
+        events: 2,
+        depth: 7,
+        floor: 80_000,
         reaches: &[Reach::Final, Reach::Sealed, Reach::Renewed],
         ..NOTHING
     },

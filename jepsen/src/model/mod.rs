@@ -13,7 +13,7 @@ mod run;
 mod system;
 mod trace;
 
-pub use config::{CONFIGS, Config, Known, Reach, When};
+pub use config::{CONFIGS, Config, Reach};
 pub use deliver::What;
 pub use run::{Limits, Outcome, Progress, explore, run};
 pub use system::{Action, FinalityModel};

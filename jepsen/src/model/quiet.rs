@@ -2,7 +2,6 @@
 //! then hold. Where that leads depends only on the honest clouds' states, so it is remembered.
 
 use super::clouds::{Id, Sharded};
-use super::config::When;
 use super::deliver::What;
 use super::system::{FinalityModel, System};
 use crate::invariants::{self, Views};
@@ -20,8 +19,6 @@ pub type Memo = Sharded<(Vec<Id>, [u8; CLOUDS]), Arc<[Wrong]>>;
 pub struct Wrong {
     pub invariant: &'static str,
     pub why: String,
-    /// Whether the configuration says that this is known, and under which condition.
-    pub known: bool,
 }
 
 impl FinalityModel {
@@ -33,31 +30,11 @@ impl FinalityModel {
             return known;
         }
         let wrong: Arc<[Wrong]> = match self.exchange(&honest, system) {
-            Err(why) => [Wrong { invariant: "a step", why: why.to_string(), known: false }].into(),
-            Ok(clouds) => self.with_views(&clouds, |views| self.judge_quiet(system, views)).into(),
+            Err(why) => [Wrong { invariant: "a step", why: why.to_string() }].into(),
+            Ok(clouds) => self.with_views(&clouds, |views| judge_quiet(views)).into(),
         };
         self.quiet.insert(key, wrong.clone());
         wrong
-    }
-
-    fn judge_quiet(&self, system: &System, views: &Views<'_>) -> Vec<Wrong> {
-        let mut broken = invariants::broken(&invariants::WHEN_QUIET, views);
-        broken.extend(invariants::broken(&invariants::ALWAYS, views));
-        let known = |name: &str| {
-            let known = self.config.known.iter().find(|known| known.invariant == name);
-            known.is_some_and(|known| match known.when {
-                When::LiarAtLarge => {
-                    self.liars.iter().any(|liar| views.clouds.iter().any(|view| !view.flagged.contains(liar)))
-                }
-                When::Renewed => system.epochs.iter().any(|epoch| *epoch > 0),
-            })
-        };
-        let wrong = |(invariant, why): (_, String)| Wrong {
-            invariant,
-            why: format!("once all is told, {why}"),
-            known: known(invariant),
-        };
-        broken.into_iter().map(wrong).collect()
     }
 
     /// These talk until nobody has news. Their states then, in their order.
@@ -103,6 +80,13 @@ impl FinalityModel {
         }
         Ok(system)
     }
+}
+
+fn judge_quiet(views: &Views<'_>) -> Vec<Wrong> {
+    let mut broken = invariants::broken(&invariants::WHEN_QUIET, views);
+    broken.extend(invariants::broken(&invariants::ALWAYS, views));
+    let wrong = |(invariant, why): (_, String)| Wrong { invariant, why: format!("once all is told, {why}") };
+    broken.into_iter().map(wrong).collect()
 }
 
 fn settle(next: Option<System>, before: System) -> Result<System, Arc<str>> {

@@ -47,11 +47,8 @@ pub struct Outcome {
     pub failures: Vec<String>,
     /// The way to a broken invariant.
     pub counterexample: Option<String>,
-    /// The ways to what is expected: two FINALs that contradict each other where a cloud lies, and
-    /// what is known to be wrong.
+    /// The ways to what is expected: two FINALs that contradict each other where a cloud lies.
     pub expected: BTreeMap<&'static str, String>,
-    /// What is known to be wrong, and why.
-    pub known: Vec<&'static str>,
 }
 
 pub fn run(config: Config, limits: Limits, progress: impl FnMut(Progress) + Send) -> Outcome {
@@ -86,7 +83,7 @@ pub fn explore(model: FinalityModel, limits: Limits, progress: impl FnMut(Progre
             continue;
         }
         outcome.reached.insert(name, steps.len() - 1);
-        if [Reach::Conflict, Reach::Known].iter().any(|reach| name == reach.name()) {
+        if name == Reach::Conflict.name() {
             outcome.expected.insert(name, trace::render(model, &steps));
         }
     }
@@ -112,7 +109,6 @@ impl Outcome {
             failures: vec![why],
             counterexample: None,
             expected: BTreeMap::new(),
-            known: config.known.iter().map(|known| known.why).collect(),
         }
     }
 

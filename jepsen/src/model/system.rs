@@ -101,6 +101,15 @@ impl FinalityModel {
         for (at, cloud) in model.copies.iter().enumerate() {
             model.init.clouds[at] = met[*cloud];
         }
+        if !model.config.past.is_empty() {
+            for action in model.config.past {
+                model.init = model.next_state(&model.init, *action).ok_or("a step of the past changes nothing")?;
+            }
+            let told = model.exchange(&model.honest(), &model.init)?;
+            for (copy, cloud) in model.honest().into_iter().zip(told) {
+                model.init.clouds[usize::from(copy)] = cloud;
+            }
+        }
         Ok(model)
     }
 
@@ -201,12 +210,14 @@ impl FinalityModel {
         })
     }
 
-    /// A cloud hears of the latest epoch of another one.
+    /// A cloud hears of the epochs of another one.
     pub(super) fn announce(&self, system: &System, cloud: u8, to: u8) -> Option<System> {
         let latest = system.epochs[usize::from(cloud)];
-        let opening = &self.clouds.federation.openings[usize::from(cloud)][usize::from(latest)];
+        let openings = &self.clouds.federation.openings[usize::from(cloud)][..=usize::from(latest)];
         let code = 0x400 | u16::from(cloud) << 4 | u16::from(latest);
-        self.step(system, to, (NOBODY, code), |_| vec![Command::Mirrors(mirrors::Command::Introduce(opening.clone()))])
+        self.step(system, to, (NOBODY, code), |_| {
+            openings.iter().map(|opening| Command::Mirrors(mirrors::Command::Introduce(opening.clone()))).collect()
+        })
     }
 
     pub fn with_views<T>(&self, clouds: &[Id], judge: impl FnOnce(&Views<'_>) -> T) -> T {
@@ -215,7 +226,7 @@ impl FinalityModel {
         judge(&Views { genesis: &self.clouds.federation.genesis, liars: &self.liars, clouds: &views })
     }
 
-    /// What is wrong with a state, if anything is that was not known before.
+    /// What is wrong with a state, if anything is.
     pub fn broken(&self, system: &System) -> Option<String> {
         if let Some(broken) = &system.broken {
             return Some(broken.to_string());
@@ -226,25 +237,17 @@ impl FinalityModel {
             return Some(format!("{name}: {why}"));
         }
         let quiet = self.unquiet(system);
-        quiet.iter().find(|wrong| !wrong.known).map(|wrong| format!("{}: {}", wrong.invariant, wrong.why))
-    }
-
-    /// What is wrong with a state, and known to be.
-    pub fn known(&self, system: &System) -> Option<String> {
-        let quiet = self.unquiet(system);
-        quiet.iter().find(|wrong| wrong.known).map(|wrong| format!("{}: {}", wrong.invariant, wrong.why))
+        quiet.first().map(|wrong| format!("{}: {}", wrong.invariant, wrong.why))
     }
 
     pub fn reaches(&self, system: &System, reach: Reach) -> bool {
         use tercet_core::events::Level;
-        if reach == Reach::Known {
-            return system.broken.is_none() && self.known(system).is_some();
-        }
         if reach == Reach::Renewed {
             // Leaf 0 opens an epoch, the next one is a vote.
             let renewed = |copy: &u8| {
                 let state = &self.clouds.get(system.clouds[usize::from(*copy)]).state;
-                let later = state.opening(state.me()).is_some_and(|opening| opening.number > 0);
+                let first = u32::from(self.init.epochs[self.cloud_of(*copy)]);
+                let later = state.opening(state.me()).is_some_and(|opening| opening.number > first);
                 later && state.head(state.me()).is_some_and(|head| head.size > 1)
             };
             return self.honest().iter().any(renewed);
@@ -259,7 +262,7 @@ impl FinalityModel {
                 let others = views.clouds.iter().filter_map(|view| view.events.get(key));
                 others.into_iter().any(|other| other.is_final() && other.settled != event.settled)
             }),
-            Reach::Renewed | Reach::Known => false,
+            Reach::Renewed => false,
         })
     }
 
@@ -329,14 +332,13 @@ impl Model for FinalityModel {
     }
 
     fn properties(&self) -> Vec<Property<Self>> {
-        let reach: [(Reach, Condition); 7] = [
+        let reach: [(Reach, Condition); 6] = [
             (Reach::Final, |model, system| model.first(1, || model.reaches(system, Reach::Final))),
             (Reach::Sealed, |model, system| model.first(2, || model.reaches(system, Reach::Sealed))),
             (Reach::Quarantined, |model, system| model.first(3, || model.reaches(system, Reach::Quarantined))),
             (Reach::Conflict, |model, system| model.first(4, || model.reaches(system, Reach::Conflict))),
             (Reach::Convicted, |model, system| model.first(5, || model.reaches(system, Reach::Convicted))),
             (Reach::Renewed, |model, system| model.first(6, || model.reaches(system, Reach::Renewed))),
-            (Reach::Known, |model, system| model.first(7, || model.reaches(system, Reach::Known))),
         ];
         let always: Condition = |model, system| !model.first(0, || model.broken(system).is_some());
         let wanted = reach.into_iter().filter(|(reach, _)| self.config.reaches.contains(reach));
