@@ -10,6 +10,8 @@ use tercet_core::tenants::Confirm;
 
 /// The tenant whose events every cloud confirms by itself, and the one that waits for operators.
 pub const AUTO_TENANT: &str = "default";
+/// The code of a FINAL event whose voters were renewed since.
+pub const CERTIFICATE_GONE: &str = "certificate_gone";
 pub const MANUAL_TENANT: &str = "manual";
 
 /// An event as a client means it. Ids are unique across both tenants.
@@ -95,8 +97,8 @@ pub trait Port: Send + Sync + 'static {
     fn heads<'a>(&'a self, at: &'a str) -> BoxFuture<'a, Result<Vec<Head>, String>>;
     /// The evidence that this cloud holds.
     fn proofs<'a>(&'a self, at: &'a str) -> BoxFuture<'a, Result<Vec<Proof>, String>>;
-    /// A certificate of an event, as bytes.
-    fn certificate<'a>(&'a self, at: &'a str, event: &'a Event) -> BoxFuture<'a, Result<Vec<u8>, String>>;
+    /// A certificate of a FINAL event, as bytes; `None` if clouds that voted for it were renewed since.
+    fn certificate<'a>(&'a self, at: &'a str, event: &'a Event) -> BoxFuture<'a, Result<Option<Vec<u8>>, String>>;
     /// The trust bundle, as JSON: public keys only.
     fn trust(&self) -> Vec<u8>;
 }

@@ -1,9 +1,10 @@
-//! The end of every run, in every layer: after the last fault is over, wait until everything that
-//! can settle has settled, and write down what each cloud says then. Liars are not asked.
+//! The end of every run, in every layer: after the last fault is over, submit once more at each cloud,
+//! wait until everything that can settle has settled, and write down what each cloud says then. Liars
+//! are not asked.
 
 use crate::history::{Recorder, Seen, What};
 use crate::port::{Event, Head, Port};
-use crate::workload::World;
+use crate::workload::{World, submit_last};
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 use tercet_core::tenants::Confirm;
@@ -11,7 +12,7 @@ use tokio::time::Instant;
 
 /// How often the clouds are asked.
 const POLL: Duration = Duration::from_millis(500);
-/// The most certificates that are fetched and judged at the end of a run.
+/// The most events whose certificates are judged at the end of a run, beside those submitted last.
 const MAX_CERTIFICATES: usize = 5;
 
 /// What a certificate and a proof are worth to somebody who has public keys only.
@@ -31,10 +32,11 @@ struct Told {
 /// Waits, then writes `Listed`, `Head`, `Healed`, `Certified` and `Convicted`.
 pub async fn settle(world: &World, limit: Duration, judge: &(dyn Judge + Sync)) {
     let begun = Instant::now();
+    let last = submit_last(world, begun + limit, POLL).await;
     let (told, missing) = loop {
         let told = ask_all(world).await;
         let missing = match &told {
-            Ok(told) => unsettled(world, told),
+            Ok(told) => unsettled(world, told).or_else(|| last.clone().err()),
             Err(why) => Some(why.clone()),
         };
         if missing.is_none() || begun.elapsed() > limit {
@@ -54,7 +56,9 @@ pub async fn settle(world: &World, limit: Duration, judge: &(dyn Judge + Sync)) 
     }
     let complete = missing.is_none();
     world.recorder.write(What::Healed { took_ms, within_ms: limit.as_millis() as u64, complete, missing });
-    certify(world, judge).await;
+    if let Ok(told) = told {
+        certify(world, &told, &last.unwrap_or_default(), judge).await;
+    }
     convict(&*world.port, &world.clouds, &world.recorder, judge).await;
 }
 
@@ -113,29 +117,33 @@ fn is_contested(event: &Event) -> bool {
     event.id.starts_with('x')
 }
 
-/// Certificates of a few FINAL events, from every cloud.
-async fn certify(world: &World, judge: &(dyn Judge + Sync)) {
+/// Certificates of the last events and of a few others, from every cloud that says they are FINAL.
+async fn certify(world: &World, told: &BTreeMap<String, Told>, last: &[Event], judge: &(dyn Judge + Sync)) {
     let trust = world.port.trust();
-    let events: Vec<Event> = {
+    let mut events = last.to_vec();
+    {
         let acknowledged = world.acknowledged.lock().expect("no thread panics while it adds an event");
         let step = (acknowledged.len() / MAX_CERTIFICATES).max(1);
-        acknowledged
-            .values()
-            .filter(|event| !is_contested(event))
-            .step_by(step)
-            .take(MAX_CERTIFICATES)
-            .cloned()
-            .collect()
-    };
+        let plain = acknowledged.values().filter(|event| !is_contested(event));
+        events.extend(plain.step_by(step).take(MAX_CERTIFICATES).cloned());
+    }
     for event in events {
-        for cloud in &world.clouds {
-            // Not everything is FINAL: operators may have disagreed.
-            let Ok(bytes) = world.port.certificate(cloud, &event).await else { continue };
-            let (cloud, id) = (cloud.clone(), event.id.clone());
-            world.recorder.write(match judge.certificate(&bytes, &trust) {
-                Ok(level) => What::Certified { cloud, id, level, valid: true, why: None },
-                Err(why) => What::Certified { cloud, id, level: String::new(), valid: false, why: Some(why) },
-            });
+        for (cloud, told) in told {
+            if !told.events.get(&event.id).is_some_and(Seen::is_final) {
+                continue;
+            }
+            let judged = match world.port.certificate(cloud, &event).await {
+                // Voters of it were renewed since, so its votes stand in closed logs.
+                Ok(None) if !last.contains(&event) => continue,
+                Ok(None) => Err("there is none, and no cloud was renewed since it was submitted".to_owned()),
+                Ok(Some(bytes)) => judge.certificate(&bytes, &trust),
+                Err(why) => Err(format!("it was not issued: {why}")),
+            };
+            let (valid, level, why) = match judged {
+                Ok(level) => (true, level, None),
+                Err(why) => (false, String::new(), Some(why)),
+            };
+            world.recorder.write(What::Certified { cloud: cloud.clone(), id: event.id.clone(), level, valid, why });
         }
     }
 }

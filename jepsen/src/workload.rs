@@ -9,6 +9,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 use tercet_core::tenants::Confirm;
+use tokio::time::Instant;
 
 /// The most recent acknowledged events are the ones whose level still moves.
 const RECENT: usize = 50;
@@ -125,6 +126,25 @@ async fn submit_one(world: &World, client: u64, cloud: &str, event: &Event) {
         Answer::Refused { code, first } => world.recorder.write(What::Refused { client, cloud, id, code, first }),
         Answer::Unknown(why) => world.recorder.write(What::Unknown { client, cloud, id, why }),
     }
+}
+
+/// One more event at every cloud, each tried until it is acknowledged: a healed cloud takes events. An
+/// error says which cloud took none.
+pub async fn submit_last(world: &World, deadline: Instant, between: Duration) -> Result<Vec<Event>, String> {
+    let mut events = Vec::new();
+    for (cloud, client) in world.clouds.iter().zip(world.mix.clients..) {
+        let id = format!("last-{cloud}");
+        let event = Event { confirm: Confirm::Auto, payload: format!("the last event at {cloud}"), id };
+        while world.event(&event.id).is_none() {
+            if Instant::now() > deadline {
+                return Err(format!("{cloud} takes no event"));
+            }
+            submit_one(world, client, cloud, &event).await;
+            tokio::time::sleep(between).await;
+        }
+        events.push(event);
+    }
+    Ok(events)
 }
 
 /// Operators of a random number of clouds decide, mostly alike.

@@ -212,6 +212,27 @@ impl State {
         Ok(Certificate::build(&self.genesis, &disclosed, &notes, &votes))
     }
 
+    /// Whether clouds that confirmed a FINAL event were renewed since, so that those which still vote in
+    /// the same epoch are no quorum: the notes of today prove nothing of what stands in closed logs.
+    pub fn certificate_is_gone(
+        &self,
+        records: &dyn Records,
+        tenant: &TenantId,
+        key: &EventKey,
+    ) -> Result<bool, Broken> {
+        let Some(tag) = self.tag(tenant, key) else { return Ok(false) };
+        let Some(record) = self.record(records, &tag)?.filter(|record| record.level >= Level::Final) else {
+            return Ok(false);
+        };
+        let confirms =
+            |vote: &&RecordedVote| vote.verdict() == Verdict::Confirm && Some(vote.vote.content) == record.settled;
+        let is_current = |vote: &&RecordedVote| self.hot.current.get(&vote.cloud) == Some(&vote.epoch);
+        let voters: BTreeSet<&CloudId> =
+            record.votes.iter().filter(confirms).filter(is_current).map(|vote| &vote.cloud).collect();
+        let weight: u64 = voters.into_iter().map(|cloud| self.genesis.weight(cloud)).sum();
+        Ok(weight < u64::from(self.genesis.quorum))
+    }
+
     /// A vote with its proofs at every size that the notes name.
     fn proven(
         &self,

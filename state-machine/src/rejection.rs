@@ -34,7 +34,7 @@ pub enum Rejection {
     BadEpoch(String),
     #[error("the evidence was refused: {0}")]
     BadEvidence(String),
-    #[error("this cloud may not vote yet: it waits for the closing statements of the other clouds")]
+    #[error("this cloud may not vote now: it lost its state, and waits to be renewed or for the closing statements of the other clouds (`tercet status` says which); ask another cloud")]
     EpochNotOpen,
     #[error("the command exceeds a limit: {0}")]
     TooLarge(String),
@@ -49,6 +49,7 @@ pub enum Code {
     BadEvidence,
     BadSignature,
     BodyTooLarge,
+    CertificateGone,
     EpochNotOpen,
     Forbidden,
     IdReuse,
@@ -100,6 +101,7 @@ impl Code {
             Self::BadEvidence => "bad_evidence",
             Self::BadSignature => "bad_signature",
             Self::BodyTooLarge => "body_too_large",
+            Self::CertificateGone => "certificate_gone",
             Self::EpochNotOpen => "epoch_not_open",
             Self::Forbidden => "forbidden",
             Self::IdReuse => "id_reuse",

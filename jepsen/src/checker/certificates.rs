@@ -1,4 +1,5 @@
-//! What an honest cloud issues as a certificate convinces a stranger who holds public keys only.
+//! What an honest cloud issues as a certificate convinces a stranger who holds public keys only; and it
+//! issues one for what is FINAL.
 
 use super::{Run, Verdict};
 use crate::history::What;
@@ -11,5 +12,13 @@ pub fn check(run: &Run<'_>) -> Verdict {
         }
         _ => None,
     });
-    found.map_or(Verdict::Holds, Verdict::Broken)
+    let certified = || run.history.iter().any(|record| matches!(record.what, What::Certified { .. }));
+    match found {
+        Some(why) => Verdict::Broken(why),
+        // With two liars nothing becomes FINAL at the honest cloud.
+        None if run.liars.len() < 2 && run.healing.is_some_and(|healing| healing.complete) && !certified() => {
+            Verdict::Rejected("no certificate was asked for".into())
+        }
+        None => Verdict::Holds,
+    }
 }

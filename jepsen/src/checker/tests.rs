@@ -86,12 +86,25 @@ fn good(liars: &[&str]) -> Vec<What> {
         all.extend(liars.iter().map(|liar| convicted(by, liar, true)));
         (0..EVENTS).for_each(|number| all.push(listed(by, &format!("c0-{number}"), level, &format!("hash-{number}"))));
         all.push(listed(by, "hello-1", "SEALED", "greeting"));
+        if liars.len() < 2 {
+            all.push(certified(by, true));
+        }
         for of in CLOUDS {
             let root = if liars.contains(&of) { format!("as {by} knows it") } else { "r".into() };
             all.push(What::Head { by: (*by).into(), of: of.into(), size: 9, root });
         }
     }
     all
+}
+
+fn certified(cloud: &str, valid: bool) -> What {
+    What::Certified {
+        cloud: cloud.into(),
+        id: "c0-1".into(),
+        level: "FINAL".into(),
+        valid,
+        why: (!valid).then(|| "a bad signature".into()),
+    }
 }
 
 fn judge(whats: Vec<What>) -> Vec<Judged> {
@@ -421,13 +434,9 @@ fn two_leaders_bad_certificates_and_violations_are_found() {
     holds(all.clone());
     all.push(led("aws", "aws-2", 5));
     broken(all, "aws-3 led aws in term 5");
-    let certified = |cloud: &str, valid| What::Certified {
-        cloud: cloud.into(),
-        id: "c0-1".into(),
-        level: "FINAL".into(),
-        valid,
-        why: (!valid).then(|| "a bad signature".into()),
-    };
+    let mut all = good(&["gcp"]);
+    all.retain(|what| !matches!(what, What::Certified { .. }));
+    found(all, "REJECTED", "no certificate was asked for");
     let mut all = good(&["gcp"]);
     all.extend([certified("aws", true), certified("gcp", false)]);
     holds(all.clone());

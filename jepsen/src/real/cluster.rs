@@ -294,16 +294,6 @@ impl Cluster {
         self.client.transport().attempt(name, &node.url, &Call::get(&["readyz"]), ASK_TIMEOUT).await.is_ok()
     }
 
-    /// What the `date` header of a node says, which is its wall clock.
-    pub async fn date(&self, name: &str) -> Result<String> {
-        let node = self.client.clouds().iter().flat_map(|cloud| &cloud.nodes).find(|node| node.id.as_str() == name);
-        let node = node.with_context(|| format!("the context names no {name}"))?;
-        let opened = self.client.transport().open(&node.url, &Call::get(&["livez"]), ASK_TIMEOUT).await;
-        let answer = opened.map_err(|failure| anyhow::anyhow!("{name}: {failure:?}"))?;
-        let date = answer.headers().get("date").and_then(|date| date.to_str().ok());
-        Ok(date.context("the answer has no date")?.to_owned())
-    }
-
     /// The views of all nodes of a cloud that answer.
     pub async fn views(&self, cloud: &str) -> BTreeMap<String, Value> {
         let names = self.nodes_of(cloud);

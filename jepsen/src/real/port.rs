@@ -2,7 +2,7 @@
 //! alone, as an application's would.
 
 use crate::history::{Outcome, Seen};
-use crate::port::{AUTO_TENANT, Answer, Event, Head, MANUAL_TENANT, Port, Proof, tenant_of};
+use crate::port::{AUTO_TENANT, Answer, CERTIFICATE_GONE, Event, Head, MANUAL_TENANT, Port, Proof, tenant_of};
 use anyhow::{Context as _, Result};
 use futures::FutureExt as _;
 use futures::future::BoxFuture;
@@ -191,10 +191,13 @@ impl Port for RealPort {
         async move { self.all_proofs(at).await.map_err(|error| format!("{error:#}")) }.boxed()
     }
 
-    fn certificate<'a>(&'a self, at: &'a str, event: &'a Event) -> BoxFuture<'a, Result<Vec<u8>, String>> {
+    fn certificate<'a>(&'a self, at: &'a str, event: &'a Event) -> BoxFuture<'a, Result<Option<Vec<u8>>, String>> {
         async move {
-            let bytes = self.client.certificate(&only(at), &event.tenant(), &event.draft().key).await;
-            bytes.map(|bytes| bytes.to_vec()).map_err(|error| error.to_string())
+            match self.client.certificate(&only(at), &event.tenant(), &event.draft().key).await {
+                Ok(bytes) => Ok(Some(bytes.to_vec())),
+                Err(error) if error.code() == Some(CERTIFICATE_GONE) => Ok(None),
+                Err(error) => Err(error.to_string()),
+            }
         }
         .boxed()
     }

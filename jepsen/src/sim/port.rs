@@ -4,7 +4,7 @@
 use super::cluster::{Cluster, TOKEN};
 use super::network::Seat;
 use crate::history::{Outcome, Seen};
-use crate::port::{Answer, Event, Head, Port, Proof, tenant_of};
+use crate::port::{Answer, CERTIFICATE_GONE, Event, Head, Port, Proof, tenant_of};
 use crate::random::Random;
 use axum::body::Body;
 use axum::http::{Method, Request, header};
@@ -61,6 +61,16 @@ enum Tried {
     Refused(Value),
     Unknown(String),
     Nothing(String),
+}
+
+impl Tried {
+    fn failure(self, at: &str) -> String {
+        match self {
+            Self::Ok(value, _) => format!("{at}: {value}"),
+            Self::Refused(problem) => format!("{at}: {problem}"),
+            Self::Unknown(why) | Self::Nothing(why) => format!("{at}: {why}"),
+        }
+    }
 }
 
 impl SimPort {
@@ -208,8 +218,7 @@ impl SimPort {
     async fn get(&self, at: &str, path: &str) -> Result<(Value, Bytes), String> {
         match self.ask(at, Method::GET, path, None).await {
             Tried::Ok(value, bytes) => Ok((value, bytes)),
-            Tried::Refused(problem) => Err(format!("{at}: {problem}")),
-            Tried::Unknown(why) | Tried::Nothing(why) => Err(format!("{at}: {why}")),
+            other => Err(other.failure(at)),
         }
     }
 }
@@ -302,10 +311,14 @@ impl Port for SimPort {
         .boxed()
     }
 
-    fn certificate<'a>(&'a self, at: &'a str, event: &'a Event) -> BoxFuture<'a, Result<Vec<u8>, String>> {
+    fn certificate<'a>(&'a self, at: &'a str, event: &'a Event) -> BoxFuture<'a, Result<Option<Vec<u8>>, String>> {
         async move {
             let path = format!("/v1/tenants/{}/events/{}/certificate", event.tenant(), event.id);
-            Ok(self.get(at, &path).await?.1.to_vec())
+            match self.ask(at, Method::GET, &path, None).await {
+                Tried::Ok(_, bytes) => Ok(Some(bytes.to_vec())),
+                Tried::Refused(problem) if problem["code"] == CERTIFICATE_GONE => Ok(None),
+                other => Err(other.failure(at)),
+            }
         }
         .boxed()
     }

@@ -254,6 +254,7 @@ impl Board {
                 peer.refusal = refusal;
             });
         }
+        shared.replica.refuse_events(refuses);
         Ok(refuses)
     }
 

@@ -216,6 +216,7 @@ async fn follow_leadership(shared: Arc<Shared>) {
         work.shutdown().await;
         shared.signed.send_replace(None);
         shared.board.disconnect();
+        shared.replica.refuse_events(false);
         if ended {
             return;
         }

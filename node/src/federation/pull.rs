@@ -54,7 +54,8 @@ pub(super) async fn run(shared: Arc<Shared>, cloud: CloudId) {
         match find_leader(&shared, &nodes, &mut at).await {
             Ok((node, welcome, sender, receiver)) => {
                 tracing::info!(%cloud, via = %node, "connected");
-                (backoff, failures, logged) = (BACKOFF, 0, false);
+                (failures, logged) = (0, false);
+                let begun = Instant::now();
                 let ended = session::run(&shared, &cloud, &node, welcome, sender, receiver).await;
                 shared.board.update(&cloud, |peer| (peer.link, peer.via) = (None, None));
                 match ended {
@@ -62,7 +63,9 @@ pub(super) async fn run(shared: Arc<Shared>, cloud: CloudId) {
                     Err(error) => tracing::warn!(%cloud, via = %node, "the stream broke: {error}"),
                 }
                 down_since = Instant::now();
-                tokio::time::sleep(shared.jitter(BACKOFF)).await;
+                // One that greets and hangs up at once, again and again, is not asked ever faster.
+                backoff = if begun.elapsed() >= MAX_BACKOFF { BACKOFF } else { (backoff * 2).min(MAX_BACKOFF) };
+                tokio::time::sleep(shared.jitter(backoff)).await;
             }
             Err(error) => {
                 failures += 1;

@@ -9,6 +9,7 @@ use crate::env::memory::SeededEntropy;
 use sim::{CLOUDS, Sim};
 use std::time::Duration;
 use tercet_core::events::Level;
+use tercet_core::rejection::Rejection;
 
 #[tokio::test(start_paused = true)]
 async fn an_event_becomes_final_and_sealed_in_all_three_clouds() {
@@ -163,7 +164,7 @@ async fn a_cloud_that_shows_another_history_than_it_signed_before_is_convicted()
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_cloud_that_lost_its_state_signs_nothing_while_others_hold_more_of_its_log() {
+async fn a_cloud_that_lost_its_state_signs_and_takes_nothing_while_others_hold_more_of_its_log() {
     let mut sim = Sim::start(1).await;
     sim.submit("gcp", "remembered-elsewhere").await;
     sim.until_level(&CLOUDS, "remembered-elsewhere", Level::Sealed).await;
@@ -172,6 +173,8 @@ async fn a_cloud_that_lost_its_state_signs_nothing_while_others_hold_more_of_its
     let peers = sim.peers("gcp").await;
     assert!(peers.iter().all(|peer| peer.refusal.is_some()), "{peers:?}");
     assert!(sim.signed("gcp").await.is_none());
+    sim.put_tenant("gcp").await;
+    assert_eq!(sim.attempt("gcp", "lost-when-it-is-renewed").await, Err(Rejection::EpochNotOpen));
     assert!(!sim.flagged("aws", "gcp"), "an honest loss convicts nobody");
     sim.stop().await;
 }

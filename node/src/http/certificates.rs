@@ -27,6 +27,7 @@ const NOTE_WAIT: Duration = Duration::from_secs(3);
     responses(
         (status = 200, content_type = "application/vnd.tercet.certificate", body = Vec<u8>),
         (status = 409, description = "not FINAL yet", body = Problem, content_type = "application/problem+json"),
+        (status = 410, description = "clouds that voted for it were renewed since", body = Problem, content_type = "application/problem+json"),
         (status = 421, description = "ask the leader", body = Problem, content_type = "application/problem+json"),
         (status = "default", body = Problem, content_type = "application/problem+json"),
     ),
@@ -67,14 +68,15 @@ fn find(
     tenant: &TenantId,
     key: &EventKey,
 ) -> Result<Option<Certificate>, Problem> {
-    let (level, certificate) = context.api.replica.read(|view| {
+    let (level, certificate, gone) = context.api.replica.read(|view| {
         let level = view.state.level(view.records, tenant, key)?;
         let note = note.filter(|_| level.is_some_and(|level| level >= Level::Final));
         let certificate = match note {
             Some(note) => view.state.certificate(view.records, note, tenant, key)?,
             None => None,
         };
-        Ok((level, certificate))
+        let gone = certificate.is_none() && view.state.certificate_is_gone(view.records, tenant, key)?;
+        Ok((level, certificate, gone))
     })?;
     match level {
         None => Err(Rejection::UnknownEvent { tenant: tenant.clone(), key: key.clone() }.into()),
@@ -84,6 +86,13 @@ fn find(
                 format!("{key} is {}; a certificate exists once it is FINAL", level.as_str().unwrap_or("not FINAL"));
             Err(Problem::new(Code::NotFinal, detail))
         }
+        Some(_) if gone => Err(Problem::new(
+            Code::CertificateGone,
+            format!(
+                "{key} stays FINAL, but clouds that voted for it lost their state and were renewed since, and their notes \
+                 of today do not cover what they signed before; a certificate issued before that remains valid"
+            ),
+        )),
         Some(Level::Final | Level::Sealed) => Ok(certificate),
     }
 }

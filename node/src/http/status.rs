@@ -34,6 +34,9 @@ pub struct StatusView {
     /// Why this cloud refuses to sign, if it does, in the words of this node.
     refusals: Vec<String>,
     pid: u32,
+    /// What this node's wall clock says. It decides nothing; one that is far off confuses its readers.
+    #[schema(example = "2026-01-31T12:00:00.000Z")]
+    now: String,
     /// Where clients reach this node.
     addr: Option<String>,
 }
@@ -124,6 +127,7 @@ pub async fn get(State(context): State<Arc<Context>>) -> Result<Json<StatusView>
         signed_size: signed_size.filter(|_| leadership.is_leader),
         refusals: peers.into_iter().filter_map(|peer| peer.refusal).collect(),
         pid: std::process::id(),
+        now: super::view::timestamp(api.env.wall.now()),
         addr: api.directory.node(&api.node).map(|node| node.client_addr.to_string()),
     }))
 }

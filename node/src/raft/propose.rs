@@ -16,6 +16,7 @@ use openraft::raft::ClientWriteResult;
 use serde::{Deserialize, Serialize};
 use std::io::ErrorKind;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 use tercet_core::codec;
 use tercet_core::command::Command;
@@ -52,6 +53,8 @@ struct Sent(tokio::sync::oneshot::Receiver<Outcome>);
 /// Bounds what waits. What comes from the other clouds (their logs, evidence, epochs) has room of its
 /// own, so that no flood of clients keeps this cloud from auditing and voting; clients are told first.
 pub struct Limits {
+    /// This cloud refuses to sign: an event that it took now would be lost when it is renewed.
+    no_events: AtomicBool,
     clients: Room,
     clouds: Room,
 }
@@ -63,7 +66,15 @@ struct Room {
 
 impl Limits {
     pub fn new() -> Self {
-        Self { clients: Room::new(MAX_IN_FLIGHT, MAX_IN_FLIGHT_UNITS), clouds: Room::new(MAX_CLOUDS, MAX_CLOUDS_UNITS) }
+        Self {
+            no_events: AtomicBool::new(false),
+            clients: Room::new(MAX_IN_FLIGHT, MAX_IN_FLIGHT_UNITS),
+            clouds: Room::new(MAX_CLOUDS, MAX_CLOUDS_UNITS),
+        }
+    }
+
+    fn refuses(&self, command: &Command) -> bool {
+        matches!(command, Command::Events(_)) && self.no_events.load(Ordering::Relaxed)
     }
 
     fn enter(
@@ -251,6 +262,11 @@ pub async fn answer_forwarded(replica: &Replica, request: Bytes) -> Result<Bytes
 }
 
 impl Replica {
+    /// Whether events are refused while this node leads, because its cloud may not sign what it knows.
+    pub fn refuse_events(&self, refuse: bool) {
+        self.inner.limits.no_events.store(refuse, Ordering::Relaxed);
+    }
+
     pub(super) async fn propose_here(
         &self,
         request_id: Option<RequestId>,
@@ -266,6 +282,10 @@ impl Replica {
             let text = format!("a command of {} bytes; at most {MAX_COMMAND_BYTES} fit", body.len());
             let index = *self.inner.shared.store.applied.borrow();
             return Ok(Committed { index, reply: Err(Rejection::TooLarge(text)) });
+        }
+        if self.inner.limits.refuses(&command) {
+            let index = *self.inner.shared.store.applied.borrow();
+            return Ok(Committed { index, reply: Err(Rejection::EpochNotOpen) });
         }
         let _room = self.inner.limits.enter(&command, body.len())?;
         let deadline = Instant::now() + PROPOSE_TIMEOUT;

@@ -63,7 +63,7 @@ pub fn renew(config: &Path, cloud: &CloudId, entropy: &dyn Entropy) -> Result<St
     Ok(format!(
         "Epoch {number} of {cloud} is made. Start its nodes; they hand out the epoch to the other clouds, take back \
          what those hold of the old one, and vote once both have closed it. Then run `tercet tenant create NAME` again \
-         for every tenant but the default one, and give the new trust.json to whoever verifies certificates."
+         for every tenant (`tercetd up` does it for the default one), and give the new trust.json to whoever verifies certificates."
     ))
 }
 

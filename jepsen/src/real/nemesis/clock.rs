@@ -40,9 +40,9 @@ async fn jump(act: &mut Act, sign: i64) -> Result<()> {
     }
     let mut told = Vec::new();
     for node in &nodes {
-        let (date, error) = clock_error(act, node).await?;
+        let (now, error) = clock_error(act, node).await?;
         if error * sign > WRONG_SECONDS {
-            told.push(format!("{node} says {date}"));
+            told.push(format!("{node} says {now}"));
         }
     }
     if told.len() == nodes.len() {
@@ -65,10 +65,10 @@ fn set(file: &std::path::Path, offset: i64) -> Result<()> {
 
 /// What a node says the time is, and by how many seconds that is wrong.
 async fn clock_error(act: &Act, node: &str) -> Result<(String, i64)> {
-    let date = act.cluster().date(node).await?;
-    let format = time::format_description::well_known::Rfc2822;
-    let told = time::OffsetDateTime::parse(&date.replace("GMT", "+0000"), &format)?;
-    Ok((date, (told - time::OffsetDateTime::now_utc()).whole_seconds()))
+    let status = act.cluster().status(node).await?;
+    let now = status["now"].as_str().context("a node does not say what time it is")?;
+    let told = time::OffsetDateTime::parse(now, &time::format_description::well_known::Rfc3339)?;
+    Ok((now.to_owned(), (told - time::OffsetDateTime::now_utc()).whole_seconds()))
 }
 
 pub async fn monotonic(act: &mut Act) -> Result<()> {

@@ -92,7 +92,11 @@ async fn damage_file(act: &mut Act, name: &str) -> Result<()> {
     let copy = fs::read(&file)?;
     let fault = act.begin(std::slice::from_ref(&node), &format!("a bit in its {name} flips"));
     let done = flip(&file, &mut act.random)?;
-    judge(act, fault, &node, May::Refuse, &done, || Ok(fs::write(&file, &copy)?)).await
+    let restore = || {
+        fs::write(&file, &copy)?;
+        super::recovery::sync(&file)
+    };
+    judge(act, fault, &node, May::Refuse, &done, restore).await
 }
 
 /// Ends a node once the others of its cloud have everything that it may have acknowledged.

@@ -202,7 +202,13 @@ async fn backup(act: &Act, nodes: &[String]) -> Result<PathBuf> {
 fn restore(act: &Act, backup: &Path, node: &str) -> Result<()> {
     let folder = act.cluster().node(node)?.folder.clone();
     forget(&folder)?;
-    PARTS.iter().try_for_each(|part| copy(&backup.join(node).join(part), &folder))
+    PARTS.iter().try_for_each(|part| copy(&backup.join(node).join(part), &folder))?;
+    sync(&folder)
+}
+
+/// What an operator put back is on the disk before the node starts: a later power cut is no matter of his.
+pub fn sync(folder: &Path) -> Result<()> {
+    command("sync", &["--file-system", folder.to_str().context("a path in UTF-8")?]).map(drop)
 }
 
 /// Copies a folder into another one, with owners, modes and holes.

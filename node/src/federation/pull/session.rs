@@ -22,7 +22,7 @@ use tokio::time::Instant;
 
 /// Wishes that wait for this connection.
 const MAX_WISHES: usize = 16;
-/// Questions asked and not yet answered.
+/// Questions of others in this node that are asked and not yet answered; whoever asks more asks again later.
 const MAX_ASKED: usize = 32;
 /// How long a subscription rests whose chunks do not fit: doubled each time, up to the longest.
 const REST: Duration = Duration::from_millis(500);
@@ -301,7 +301,14 @@ impl Session<'_> {
     async fn ask(&mut self, question: Question, waiter: Waiter) -> io::Result<()> {
         // Whoever stopped waiting makes room.
         self.asked.retain(|_, waiter| !matches!(waiter, Waiter::Link(answer) if answer.is_closed()));
-        if self.asked.len() >= MAX_ASKED {
+        let full = match waiter {
+            // The answer on its way is made after whatever this question is about.
+            Waiter::Openings => self.asked.values().any(|waiter| matches!(waiter, Waiter::Openings)),
+            // One at a time.
+            Waiter::Evidence => false,
+            Waiter::Link(_) | Waiter::Bodies => self.asked.len() >= MAX_ASKED,
+        };
+        if full {
             return Ok(());
         }
         self.questions += 1;
@@ -312,7 +319,9 @@ impl Session<'_> {
 
     async fn answered(&mut self, id: u64, answer: Answer) -> io::Result<Option<Piece>> {
         match (self.asked.remove(&id), answer) {
-            (None, _) => return Err(io::Error::other("an answer to no question")),
+            (None, _) if id == 0 || id > self.questions => return Err(io::Error::other("an answer to no question")),
+            // Whoever asked has stopped waiting.
+            (None, _) => {}
             (Some(Waiter::Link(waiting)), answer) => {
                 // Whoever asked may have stopped waiting.
                 let _ = waiting.send(answer);

@@ -14,7 +14,7 @@ use std::io;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
-use tercet_core::command::Command;
+use tercet_core::command::{Command, Reply};
 use tercet_core::content::{Content, TenantSecret};
 use tercet_core::epochs::Opening;
 use tercet_core::events::{self, Level, Submission};
@@ -240,7 +240,7 @@ impl Sim {
         find().unwrap()
     }
 
-    async fn propose(&self, name: &str, command: Command) -> tercet_core::command::Reply {
+    async fn propose(&self, name: &str, command: Command) -> Reply {
         let started = tokio::time::Instant::now();
         loop {
             assert!(started.elapsed() < PATIENCE, "{name} takes no commands\n{}", self.describe());
@@ -276,6 +276,14 @@ impl Sim {
     pub async fn submit_all(&self, name: &str, ids: &[String], bytes: usize) {
         let items = ids.iter().map(|id| self.submission(id, bytes)).collect();
         self.propose(name, Command::Events(events::Command::Submit { created_at: WallMillis(1), items })).await;
+    }
+
+    /// What the leader answers to one attempt to submit an event.
+    pub async fn attempt(&self, name: &str, id: &str) -> Result<Reply, Rejection> {
+        let (created_at, items) = (WallMillis(1), vec![self.submission(id, 7)]);
+        let command = Command::Events(events::Command::Submit { created_at, items });
+        let leader = self.leader(name).await;
+        self.nodes[&leader].replica.propose(None, command).await.expect("the cloud has a leader").reply
     }
 
     fn submission(&self, id: &str, bytes: usize) -> Submission {
