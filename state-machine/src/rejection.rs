@@ -34,7 +34,9 @@ pub enum Rejection {
     BadEpoch(String),
     #[error("the evidence was refused: {0}")]
     BadEvidence(String),
-    #[error("this cloud may not vote now: it lost its state, and waits to be renewed or for the closing statements of the other clouds (`tercet status` says which); ask another cloud")]
+    #[error(
+        "this cloud may not vote now: it lost its state, and waits to be renewed or for the closing statements of the other clouds (`tercet status` says which); ask another cloud"
+    )]
     EpochNotOpen,
     #[error("the command exceeds a limit: {0}")]
     TooLarge(String),

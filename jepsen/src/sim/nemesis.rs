@@ -113,20 +113,23 @@ impl Nemesis {
 
     async fn harm(&self, fault: Fault, storm: Duration, mut random: Random) {
         match fault {
-            Fault::KillNode => self.kill(fault, vec![self.any(&mut random)], storm, false).await,
+            Fault::KillNode => self.kill(fault, vec![self.any(&mut random)], storm).await,
             Fault::KillLeader => {
                 if let Some(leader) = self.some_leader(&mut random) {
-                    self.kill(fault, vec![leader], storm, false).await;
+                    self.kill(fault, vec![leader], storm).await;
                 }
             }
             Fault::KillMajority => {
                 let seats = self.cluster.seats_of(any_cloud(&mut random));
-                self.kill(fault, seats[..2].to_vec(), storm, false).await;
+                self.kill(fault, seats[..2].to_vec(), storm).await;
             }
-            Fault::KillCloud => self.kill(fault, self.cluster.seats_of(any_cloud(&mut random)), storm, false).await,
-            Fault::KillAll => self.kill(fault, self.plain_seats(), storm.min(Duration::from_secs(5)), false).await,
-            Fault::CutPower => self.kill(fault, vec![self.any(&mut random)], storm, true).await,
-            Fault::CutPowerCloud => self.kill(fault, self.cluster.seats_of(any_cloud(&mut random)), storm, true).await,
+            Fault::KillCloud => self.kill(fault, self.cluster.seats_of(any_cloud(&mut random)), storm).await,
+            Fault::KillAll => self.kill(fault, self.plain_seats(), storm.min(Duration::from_secs(5))).await,
+            Fault::CutPower => self.cut_power(fault, vec![self.any(&mut random)], storm, &mut random).await,
+            Fault::CutPowerCloud => {
+                let seats = self.cluster.seats_of(any_cloud(&mut random));
+                self.cut_power(fault, seats, storm, &mut random).await;
+            }
             Fault::SyncFails | Fault::DiskFull | Fault::SlowDisk => self.spoil_disk(fault, storm, &mut random).await,
             Fault::LostState | Fault::WipedNode => self.damage(fault, storm, &mut random).await,
             Fault::ClockStep => self.step_clock(&mut random),
@@ -184,18 +187,56 @@ impl Nemesis {
 
     // ---- processes ----
 
-    async fn kill(&self, fault: Fault, seats: Vec<Seat>, storm: Duration, power: bool) {
-        let alive: Vec<Seat> = seats.into_iter().filter(|seat| self.cluster.running(seat).is_some()).collect();
+    async fn kill(&self, fault: Fault, seats: Vec<Seat>, storm: Duration) {
+        let alive = self.alive(seats);
         if alive.is_empty() {
             return;
         }
-        let mut harm = self.begin(fault, &alive, String::new());
-        for seat in &alive {
-            if power { self.cluster.cut_power(seat) } else { self.cluster.kill(seat) }
+        let harm = self.begin(fault, &alive, String::new());
+        alive.iter().for_each(|seat| self.cluster.kill(seat));
+        self.revive(harm, &alive, storm).await;
+    }
+
+    /// Power fails; half of the time while syncs are late, so that much is written and not durable, and
+    /// sometimes in the middle of an election.
+    async fn cut_power(&self, fault: Fault, seats: Vec<Seat>, storm: Duration, random: &mut Random) {
+        let alive = self.alive(seats);
+        if alive.is_empty() {
+            return;
         }
-        self.prove(&mut harm, format!("{} processes are gone", alive.len()));
+        let (late, elects) = (random.below(2) == 0, random.below(2) == 0);
+        let detail = if late { "while its disks are slow" } else { "" };
+        let harm = self.begin(fault, &alive, detail.into());
+        if late {
+            let slow = random.between(Duration::from_millis(200), Duration::from_millis(3_000));
+            self.trouble(&alive, Trouble { slow, ..Trouble::default() });
+            tokio::time::sleep(random.between(slow / 2, slow * 2)).await;
+            if let Some(leader) = self.cluster.leader(&alive).filter(|_| elects) {
+                self.cluster.kill(&leader);
+                // The moment at which the next one leads.
+                let begun = Instant::now();
+                while self.cluster.leader(&alive).is_none() && begun.elapsed() < self.swarm.timers.election_max * 4 {
+                    tokio::time::sleep(LOOK).await;
+                }
+            }
+        }
+        alive.iter().for_each(|seat| self.cluster.cut_power(seat));
+        self.trouble(&alive, Trouble::default());
+        self.revive(harm, &alive, storm).await;
+    }
+
+    fn alive(&self, seats: Vec<Seat>) -> Vec<Seat> {
+        seats.into_iter().filter(|seat| self.cluster.running(seat).is_some()).collect()
+    }
+
+    fn trouble(&self, seats: &[Seat], trouble: Trouble) {
+        seats.iter().for_each(|seat| self.cluster.with(seat, |place| place.disk.set_trouble(trouble)));
+    }
+
+    async fn revive(&self, mut harm: Harm, gone: &[Seat], storm: Duration) {
+        self.prove(&mut harm, format!("{} processes are gone", gone.len()));
         tokio::time::sleep(storm).await;
-        for seat in &alive {
+        for seat in gone {
             self.restart(seat).await;
         }
         self.end(harm);

@@ -14,7 +14,13 @@ impl Nemesis {
             self.cluster.network.cut(&from, &to);
             harm.cuts.push((from, to));
         }
-        tokio::time::sleep(storm).await;
+        tokio::time::sleep(storm / 2).await;
+        // What a leader wrote alone and what it had applied are two things, also after a restart.
+        if fault == Fault::IsolateLeader && random.below(2) == 0 && self.cluster.running(&on[0]).is_some() {
+            self.cluster.kill(&on[0]);
+            self.restart(&on[0]).await;
+        }
+        tokio::time::sleep(storm / 2).await;
         self.end_network(harm);
     }
 

@@ -46,6 +46,20 @@ impl Nemesis {
         if self.until(|| self.is_whole(&seats)).await {
             let seat = random.choose(&seats).clone();
             let mut harm = self.begin(fault, std::slice::from_ref(&seat), String::new());
+            // Half of the time one of the others has missed what the wiped node had, and the third, which
+            // still has it, is away: together those two could elect a leader that never saw it.
+            let others: Vec<Seat> = seats.iter().filter(|other| **other != seat).cloned().collect();
+            let alone = fault == Fault::WipedNode && random.below(2) == 0;
+            if alone {
+                for other in seats.iter().filter(|other| **other != others[0]) {
+                    self.cluster.network.cut(other, &others[0]);
+                    self.cluster.network.cut(&others[0], other);
+                    harm.cuts.extend([(other.clone(), others[0].clone()), (others[0].clone(), other.clone())]);
+                }
+                tokio::time::sleep(storm).await;
+                self.cluster.kill(&others[1]);
+                harm.cuts.drain(..).for_each(|(from, to)| self.cluster.network.heal(&from, &to));
+            }
             self.cluster.kill(&seat);
             let disk = self.cluster.with(&seat, |place| place.disk.clone());
             if fault == Fault::WipedNode {
@@ -56,6 +70,10 @@ impl Nemesis {
             self.prove(&mut harm, "its data is gone");
             tokio::time::sleep(storm / 4).await;
             self.restart(&seat).await;
+            if alone {
+                tokio::time::sleep(storm).await;
+                self.restart(&others[1]).await;
+            }
             self.end(harm);
             // Not before it has caught up may another one lose data: until then it counts as lost.
             while !self.is_whole(&seats) {
