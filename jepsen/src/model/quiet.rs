@@ -31,7 +31,7 @@ impl FinalityModel {
         }
         let wrong: Arc<[Wrong]> = match self.exchange(&honest, system) {
             Err(why) => [Wrong { invariant: "a step", why: why.to_string() }].into(),
-            Ok(clouds) => self.with_views(&clouds, |views| judge_quiet(views)).into(),
+            Ok(clouds) => self.with_views(&clouds, judge_quiet).into(),
         };
         self.quiet.insert(key, wrong.clone());
         wrong
