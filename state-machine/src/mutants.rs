@@ -64,14 +64,14 @@ planted! {
     // ---- one cloud: Raft, log, applied state ----
     AcknowledgeBeforeSync, Simulation, "node/src/raft/log_store.rs", "entries count as durable before they are synced";
     ReceivedVotesNotSynced, Simulation, "node/src/raft/log_store.rs", "what other clouds sent counts as durable before it is synced";
-    VotesNotSynced, Simulation, "node/src/raft/log_store.rs", "a Raft vote is given before it is synced";
+    VotesNotSynced, Node, "node/src/raft/log_store.rs", "a Raft vote is given before it is synced";
     CommitPointerAhead, Simulation, "node/src/raft/log_store.rs", "the committed pointer names the end of the log, whether or not that is committed";
     LeaderRestoreOn, Simulation, "node/src/raft/boot.rs", "a restarted leader goes on leading without an election";
-    WipedNodeVotesAtOnce, Simulation, "node/src/raft/boot.rs", "a node that lost its log votes before it has caught up";
+    WipedNodeVotesAtOnce, Node, "node/src/raft/boot.rs", "a node that lost its log votes before it has caught up";
     ReadWithoutReadIndex, Node, "node/src/raft/mod.rs", "a read trusts the local state without asking whether this node still leads";
     WallClockForAt, Simulation, "node/src/raft/propose.rs", "the logged time is the leader's wall clock";
     FlushedWithoutLastApplied, Node, "node/src/raft/flush.rs", "a flush writes the state and forgets how far it goes";
-    PurgedBeforeDurable, Simulation, "node/src/raft/snapshot.rs", "the log is purged up to what is applied, whether or not that is on disk";
+    PurgedBeforeDurable, Node, "node/src/raft/snapshot.rs", "the log is purged up to what is applied, whether or not that is on disk";
     DedupOff, Core, "state-machine/src/events/apply.rs", "a repeated submission is taken as a new event";
     VotesTwice, Core, "state-machine/src/events/apply.rs", "an operator's second decision is a second vote";
 
@@ -91,7 +91,7 @@ planted! {
     CursorSkipsALeaf, Node, "state-machine/src/mirrors/apply.rs", "the first leaf of a longer run is stored and its vote not taken";
     EpochIgnored, Core, "state-machine/src/mirrors/apply.rs", "leaves of a closed epoch are still taken";
     RejoinsWithoutClosings, Core, "state-machine/src/epochs/apply.rs", "a cloud that lost its state votes again without the others' closing statements";
-    ClosingsFromOneVoter, Core, "state-machine/src/epochs/apply.rs", "one closing statement is enough to open the next epoch";
+    ClosingsFromOneVoter, Core, "state-machine/src/epochs/recovery.rs", "one closing statement is enough to open the next epoch";
 
     // ---- votes, levels, certificates ----
     RandomSalt, Core, "state-machine/src/events/apply.rs", "each leaf salts its content hash anew";
