@@ -1,11 +1,13 @@
 //! Who led a cloud, term by term. openraft orders votes by term, then by node number, so a term may have
-//! several leaders one after the other, each with a higher number: whoever was elected with the higher
-//! vote has a majority that refuses every lower one. A lower one after it would be two votes of one
-//! node. A cloud that lost its whole state counts terms from the beginning again: another Raft group.
+//! several leaders, and in any order: a node that granted a vote may grant a higher one of the same term,
+//! and its first answer may be the last to arrive. But nobody begins to lead a term twice. A process that
+//! starts has to be elected under a new vote; one that went on under the old one would give log ids again
+//! that it gave before. A cloud that lost its whole state counts terms from the beginning again: another
+//! Raft group.
 
 use super::{Run, Verdict};
 use crate::history::What;
-use std::collections::BTreeMap;
+use std::collections::BTreeSet;
 
 pub fn check(run: &Run<'_>) -> Verdict {
     leaders(run).into()
@@ -16,7 +18,7 @@ fn leaders(run: &Run<'_>) -> Result<(), String> {
     if run.layer() != "sim" {
         return Ok(());
     }
-    let mut highest: BTreeMap<(&str, usize, u64), &str> = BTreeMap::new();
+    let mut led = BTreeSet::new();
     for (at, record) in run.history.iter().enumerate() {
         let What::Led { cloud, node, term } = &record.what else { continue };
         // While a state is lost, an old copy of it and a new group may both have counted.
@@ -24,12 +26,9 @@ fn leaders(run: &Run<'_>) -> Result<(), String> {
             continue;
         }
         let group = run.losses(cloud).filter(|fault| fault.began < at).count();
-        let before = highest.insert((cloud, group, *term), node);
-        if let Some(before) = before.filter(|before| *before > node.as_str()) {
+        if !led.insert((cloud, group, *term, node)) {
             let at = record.time_ms();
-            return Err(format!(
-                "{before} led {cloud} in term {term}; at {at} ms {node} begins to lead in the same term"
-            ));
+            return Err(format!("{node} led {cloud} in term {term}, and at {at} ms begins to lead it again"));
         }
     }
     Ok(())

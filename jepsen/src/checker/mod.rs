@@ -79,7 +79,7 @@ pub const INVARIANTS: [(&str, Invariant); 14] = [
     ("no honest cloud is ever convicted", accused::check),
     ("every detectable lie is proven by every honest cloud", caught::check),
     ("everything that can settle is settled soon after healing", liveness::check),
-    ("in a term of a cloud nobody leads after a node with a higher vote", leaders::check),
+    ("nobody begins to lead a term of its cloud twice", leaders::check),
     ("every certificate verifies with public keys only", certificates::check),
     ("no invariant that watches the running system was violated", violated::check),
     ("submissions of one id at one cloud are linearizable", linearizable::check),

@@ -17,6 +17,8 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 /// How often the line on the terminal changes.
 const TICK: Duration = Duration::from_millis(200);
+/// How often a line is written where there is no terminal.
+const LOG_EVERY: Duration = Duration::from_secs(60);
 
 #[derive(Debug, clap::Args)]
 #[command(after_help = "Examples:
@@ -107,10 +109,12 @@ fn list() -> Result<()> {
     Ok(())
 }
 
-/// A line while it runs, on a terminal only.
+/// A line that changes while it runs, or off a terminal one a minute.
 fn show_progress(options: &Options, progress: &Arc<Progress>) -> Result<Report> {
     let begun = Instant::now();
-    let bar = if std::io::stderr().is_terminal() { ProgressBar::new_spinner() } else { ProgressBar::hidden() };
+    let terminal = std::io::stderr().is_terminal();
+    let bar = if terminal { ProgressBar::new_spinner() } else { ProgressBar::hidden() };
+    let mut logged = begun;
     bar.set_style(ProgressStyle::with_template("{spinner} {elapsed_precise}  {msg}")?);
     std::thread::scope(|scope| {
         let running = scope.spawn(|| real::run(options, progress));
@@ -119,7 +123,12 @@ fn show_progress(options: &Options, progress: &Arc<Progress>) -> Result<Report> 
             let recorder = progress.recorder.lock().expect("no thread panics while it sets the recorder").clone();
             let acknowledged =
                 recorder.map_or(0, |recorder| recorder.count(|what| matches!(what, What::Acknowledged { .. })));
-            bar.set_message(format!("{acknowledged} acknowledged   {now}"));
+            let message = format!("{acknowledged} acknowledged   {now}");
+            if !terminal && logged.elapsed() >= LOG_EVERY {
+                eprintln!("real: {} s  {message}", begun.elapsed().as_secs());
+                logged = Instant::now();
+            }
+            bar.set_message(message);
             bar.tick();
             std::thread::sleep(TICK);
         }

@@ -180,6 +180,9 @@ fn summarise(all: &[Summary], real: Duration, args: &Args) -> Result<()> {
         let faults: Vec<String> = faults.iter().map(|(fault, times)| format!("{fault} {times}")).collect();
         println!("faults: {}", faults.join(", "));
     }
+    if all.is_empty() {
+        bail!("no seed was run; give more time with --within, or seeds with --seeds");
+    }
     if failed.is_empty() {
         return Ok(());
     }

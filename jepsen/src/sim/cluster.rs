@@ -70,6 +70,8 @@ pub struct Running {
     pub core: Core,
     pub router: Router,
     pub mount: Mount,
+    /// How many processes ran at this place, this one included.
+    pub start: u64,
     /// Cancelled when the process is gone.
     pub gone: CancellationToken,
 }
@@ -223,7 +225,7 @@ impl Cluster {
 
     /// Starts a process from what the disk of its place kept.
     pub async fn start(&self, seat: &Seat) -> Result<(), String> {
-        let (env, config, mount, directory, key) = self.with(seat, |place| {
+        let (env, config, mount, directory, key, start) = self.with(seat, |place| {
             place.starts += 1;
             place.failures = place.disk.losses().0;
             let mount = place.disk.mount();
@@ -231,7 +233,7 @@ impl Cluster {
             let entropy = Arc::new(SeededEntropy::new(self.seed, &name));
             let env = Env { wall: place.wall.clone(), entropy, network: self.network.start(seat, &place.node) };
             let config = self.replica_config(place, mount.clone());
-            (env, config, mount, place.directory.clone(), place.key.clone())
+            (env, config, mount, place.directory.clone(), place.key.clone(), place.starts)
         });
         let node = config.node.clone();
         let log = Arc::new(mount.clone());
@@ -246,7 +248,7 @@ impl Cluster {
             token_hash: sha256(TOKEN.as_bytes()).0,
         };
         let (router, gone) = (http::router(api), CancellationToken::new());
-        let running = Arc::new(Running { core, router, mount, gone: gone.clone() });
+        let running = Arc::new(Running { core, router, mount, start, gone: gone.clone() });
         let replica = running.core.replica.clone();
         self.with(seat, |place| place.running = Some(running));
         self.trace.note(|| format!("{seat} starts"));

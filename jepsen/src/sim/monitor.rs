@@ -34,8 +34,8 @@ pub struct Monitor {
 
 #[derive(Default)]
 struct Inner {
-    /// Who led each group in each term, in the order in which they began.
-    leaders: BTreeMap<(Group, u64), Vec<Seat>>,
+    /// Which processes led each group in each term: the number of each seat's latest one.
+    leaders: BTreeMap<(Group, u64), BTreeMap<Seat, u64>>,
     /// Which entry each group has at each log position, and which was applied at each index.
     entries: BTreeMap<(Group, Position), u64>,
     applied: BTreeMap<(Group, u64), Position>,
@@ -136,21 +136,19 @@ impl Monitor {
         let before = {
             let mut inner = self.inner();
             let leaders = inner.leaders.entry((group.clone(), leadership.term)).or_default();
-            if leaders.contains(seat) {
-                return;
-            }
-            leaders.push(seat.clone());
-            leaders[..leaders.len() - 1].to_vec()
+            leaders.insert(seat.clone(), running.start)
         };
+        if before == Some(running.start) {
+            return;
+        }
         self.cluster.trace.note(|| format!("{seat} leads in term {}", leadership.term));
         if !seat.ends_with("-twin") {
             let (cloud, node) = (cloud(&group).to_owned(), seat.clone());
             self.recorder.write(What::Led { cloud, node, term: leadership.term });
         }
-        // Votes are ordered by term and then by node: whoever has the higher one was elected later.
-        if let Some(higher) = before.iter().find(|other| *other > seat) {
-            let why = format!("{seat} began to lead {group} in term {} after {higher}", leadership.term);
-            self.violated("nobody leads a term after a node with a higher vote", why);
+        if before.is_some() {
+            let why = format!("{seat} led {group} in term {}, and leads it again after a restart", leadership.term);
+            self.violated("nobody begins to lead a term twice", why);
         }
     }
 
