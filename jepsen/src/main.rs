@@ -3,10 +3,20 @@
 mod commands;
 
 use clap::{Parser, Subcommand};
+use commands::NotShown;
 use std::process::ExitCode;
 
+const NOT_SHOWN: u8 = 1;
+/// Also what wrong arguments end with.
+const COULD_NOT_RUN: u8 = 2;
+
 #[derive(Debug, Parser)]
-#[command(name = "jepsen", version, about = "Fault injection for Tercet: simulation, model checking, real processes")]
+#[command(
+    name = "jepsen",
+    version,
+    about = "Fault injection for Tercet: simulation, model checking, real processes",
+    after_help = "Exit code 0: everything was shown to hold. 1: something was not. 2: the command could not do its work."
+)]
 struct Cli {
     #[command(subcommand)]
     command: Command,
@@ -47,7 +57,7 @@ fn main() -> ExitCode {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             eprintln!("jepsen: {error:#}");
-            ExitCode::FAILURE
+            ExitCode::from(if error.is::<NotShown>() { NOT_SHOWN } else { COULD_NOT_RUN })
         }
     }
 }

@@ -76,7 +76,7 @@ planted! {
     VotesTwice, Core, "state-machine/src/events/apply.rs", "an operator's second decision is a second vote";
 
     // ---- between clouds: signing, sending, verifying ----
-    SignBeforeCommit, Simulation, "node/src/federation/sign.rs", "nodes sign what is in their log, committed or not";
+    SignBeforeCommit, Node, "node/src/federation/sign.rs", "nodes sign what is in their log, committed or not";
     LongerHeadIgnored, Node, "node/src/federation/board.rs", "signing goes on although a peer holds more of the own log";
     SignatureCheckSkipped, Node, "node/src/federation/verify.rs", "the signatures of received notes are not verified";
     VoteWithoutTenantSignature, Node, "node/src/federation/verify.rs", "received contents are voted on without their tenant's signature";

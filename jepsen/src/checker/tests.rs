@@ -436,12 +436,16 @@ fn a_second_lead_bad_certificates_and_violations_are_found() {
     broken(all, "aws-3 led aws in term 5");
     let mut all = good(&["gcp"]);
     all.retain(|what| !matches!(what, What::Certified { .. }));
-    found(all, "REJECTED", "no certificate was asked for");
+    found(all, "REJECTED", "aws was asked for no certificate");
     let mut all = good(&["gcp"]);
     all.extend([certified("aws", true), certified("gcp", false)]);
     holds(all.clone());
     all.push(certified("aws", false));
     broken(all, "aws certified c0-1 as FINAL: a bad signature");
+    let mut all = good(&[]);
+    let level = "PENDING".into();
+    all.push(What::Certified { cloud: "aws".into(), id: "c0-1".into(), level, valid: true, why: None });
+    broken(all, "aws certified c0-1 as PENDING: no certificate is of that level");
     let mut all = good(&[]);
     all.push(What::Violated { invariant: "log ids".into(), why: "two payloads".into() });
     broken(all, "log ids: two payloads");

@@ -1,6 +1,7 @@
 //! `jepsen check FILE`: judges a history again, without the system that wrote it. Writes nothing.
 
-use anyhow::{Context as _, Result, bail};
+use super::not_shown;
+use anyhow::{Context as _, Result};
 use jepsen::checker::{self, Judged};
 use jepsen::history;
 use std::path::PathBuf;
@@ -25,11 +26,8 @@ pub fn run(args: &Args) -> Result<()> {
     if checker::passed(&judged) {
         return Ok(());
     }
-    bail!(
-        "{} of {} invariants are not shown to hold",
-        judged.iter().filter(|j| !j.verdict.holds()).count(),
-        judged.len()
-    )
+    let count = judged.iter().filter(|judged| !judged.verdict.holds()).count();
+    not_shown(format!("{count} of {} invariants are not shown to hold", judged.len()))
 }
 
 fn table(judged: &[Judged]) -> String {

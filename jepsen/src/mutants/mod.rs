@@ -114,12 +114,19 @@ pub async fn run(
     which: &[Mutant],
     tell: impl Fn(&Verdict),
 ) -> anyhow::Result<Vec<Verdict>> {
-    let hunts = which.iter().map(|mutant| async {
-        let verdict = hunt(programs, effort, *mutant).await;
-        verdict.inspect(|verdict| tell(verdict))
+    let hunts = which.iter().enumerate().map(|(at, mutant)| async move {
+        let verdict = hunt(programs, effort, *mutant).await?;
+        anyhow::Ok((at, verdict))
     });
-    let verdicts: Vec<_> = futures::stream::iter(hunts).buffered(effort.jobs.max(1)).collect().await;
-    verdicts.into_iter().collect()
+    let mut hunting = futures::stream::iter(hunts).buffer_unordered(effort.jobs.max(1));
+    let mut verdicts = Vec::new();
+    while let Some(done) = hunting.next().await {
+        let (at, verdict) = done?;
+        tell(&verdict);
+        verdicts.push((at, verdict));
+    }
+    verdicts.sort_by_key(|(at, _)| *at);
+    Ok(verdicts.into_iter().map(|(_, verdict)| verdict).collect())
 }
 
 /// Asks one layer after the other, the expected one first, until one finds something.

@@ -97,6 +97,22 @@ async fn one_cloud_alone_gets_nothing_final() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn nothing_is_signed_that_raft_has_not_committed() {
+    let sim = Sim::start(1).await;
+    sim.until_heads_agree().await;
+    let size = async || sim.signed("gcp").await.map(|note| note.body.size);
+    let (log, signed) = (sim.log("gcp").await, size().await);
+    assert!(signed.is_some());
+    log.hold();
+    let submitting = tokio::time::timeout(Duration::from_secs(20), sim.submit("gcp", "not-synced"));
+    assert!(submitting.await.is_err(), "nothing commits before its sync");
+    assert_eq!(size().await, signed);
+    log.end_syncs(Ok(()));
+    sim.until_level(&CLOUDS, "not-synced", Level::Sealed).await;
+    sim.stop().await;
+}
+
+#[tokio::test(start_paused = true)]
 async fn an_idle_federation_sends_nothing() {
     let sim = Sim::start(3).await;
     sim.submit("gcp", "last-news").await;

@@ -4,8 +4,12 @@
 //!
 //! A failed write or sync is final: whoever waits gets the error, and nothing is tried again.
 
+#[cfg(test)]
+mod late;
 mod memory;
 
+#[cfg(test)]
+pub use late::LateLog;
 pub use memory::MemoryLog;
 
 use bytes::Bytes;

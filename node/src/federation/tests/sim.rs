@@ -7,6 +7,7 @@ use crate::federation::{Federation, PeerCloud};
 use crate::peer::{PeerClient, PeerServer};
 use crate::raft::{ProposeError, Replica, ReplicaConfig, Retention};
 use crate::storage::MemoryEngine;
+use crate::storage::wal::LateLog;
 use bytes::Bytes;
 use futures::future::BoxFuture;
 use std::collections::{BTreeMap, BTreeSet};
@@ -68,6 +69,7 @@ fn tenant_key() -> SigningKey {
 }
 
 struct Node {
+    log: LateLog,
     replica: Replica,
     federation: Arc<Federation>,
     _server: PeerServer,
@@ -149,7 +151,8 @@ impl Sim {
             election_max: Duration::from_millis(3_000),
             retention: Retention::default(),
         };
-        let replica = Replica::start(config, env.clone(), peers.clone()).await.unwrap();
+        let log = LateLog::default();
+        let replica = Replica::start_on(config, Arc::new(log.clone()), env.clone(), peers.clone()).await.unwrap();
         let directory = self.directory.clone();
         let own = directory.openings.iter().filter(|opening| opening.cloud == entry.cloud);
         let epoch = own.map(|opening| opening.number).max().unwrap();
@@ -158,7 +161,7 @@ impl Sim {
         let methods = replica.methods().into_iter().chain(federation.methods()).collect();
         let same_cloud = Arc::new(move |peer: &NodeId| members.contains(peer));
         let server = PeerServer::start(env, same_cloud, methods, federation.streams());
-        self.nodes.insert(node.clone(), Node { replica, federation, _server: server });
+        self.nodes.insert(node.clone(), Node { log, replica, federation, _server: server });
     }
 
     pub async fn stop(self) {
@@ -191,6 +194,11 @@ impl Sim {
         directory.openings.push(fresh);
         self.directory = Arc::new(directory);
         self.start_node(&node).await;
+    }
+
+    /// The log of the node that leads a cloud.
+    pub async fn log(&self, name: &str) -> LateLog {
+        self.nodes[&self.leader(name).await].log.clone()
     }
 
     // ---- the network ----

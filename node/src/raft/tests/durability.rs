@@ -5,82 +5,20 @@ use super::group::{genesis, memory, until};
 use crate::raft::apply::Store;
 use crate::raft::log_store::LogStore;
 use crate::raft::types::vote;
-use crate::storage::wal::{Done, Log, LogState, MemoryLog, Position, Record, SavedVote};
+use crate::storage::wal::{LateLog, Log, SavedVote};
 use futures::FutureExt;
 use openraft::storage::RaftLogStorage;
-use std::io;
 use std::pin::pin;
-use std::sync::{Arc, Mutex};
+use std::sync::Arc;
 use tercet_core::ids::CloudId;
-use tokio::sync::watch;
-
-/// A log whose votes reach the disk when the test says so.
-#[derive(Default)]
-struct LateVotes {
-    log: MemoryLog,
-    waiting: Mutex<Vec<(SavedVote, Done)>>,
-}
-
-impl LateVotes {
-    fn end_syncs(&self, result: Result<(), &'static str>) {
-        for (vote, done) in self.waiting.lock().unwrap().drain(..) {
-            match result {
-                Ok(()) => self.log.save_vote(vote, done).unwrap(),
-                Err(why) => done.tell(Err(io::Error::other(why))),
-            }
-        }
-    }
-}
-
-impl Log for LateVotes {
-    fn save_vote(&self, vote: SavedVote, done: Done) -> io::Result<()> {
-        self.waiting.lock().unwrap().push((vote, done));
-        Ok(())
-    }
-
-    fn state(&self) -> LogState {
-        self.log.state()
-    }
-
-    fn read(&self, from: u64, to: u64, max_bytes: usize) -> io::Result<Vec<Record>> {
-        self.log.read(from, to, max_bytes)
-    }
-
-    fn append(&self, records: Vec<Record>, done: Done) -> io::Result<()> {
-        self.log.append(records, done)
-    }
-
-    fn save_mark(&self, mark: Option<Position>, done: Done) -> io::Result<()> {
-        self.log.save_mark(mark, done)
-    }
-
-    fn save_committed(&self, position: Position) -> io::Result<()> {
-        self.log.save_committed(position)
-    }
-
-    fn truncate_after(&self, last: Option<Position>) -> io::Result<()> {
-        self.log.truncate_after(last)
-    }
-
-    fn purge(&self, upto: Position) -> io::Result<()> {
-        self.log.purge(upto)
-    }
-
-    fn durable(&self) -> watch::Receiver<u64> {
-        self.log.durable()
-    }
-
-    fn blocks(&self) -> bool {
-        false
-    }
-}
 
 const VOTE: SavedVote = SavedVote { term: 3, node: 2, committed: false };
 
 #[tokio::test]
 async fn a_vote_is_answered_only_when_it_is_on_disk() {
-    let disk = Arc::new(LateVotes::default());
-    let mut store = LogStore::new(disk.clone());
+    let disk = LateLog::default();
+    disk.hold();
+    let mut store = LogStore::new(Arc::new(disk.clone()));
     let vote = vote(VOTE);
     let mut saving = pin!(store.save_vote(&vote));
     assert!(saving.as_mut().now_or_never().is_none(), "answered before the sync");
@@ -91,8 +29,9 @@ async fn a_vote_is_answered_only_when_it_is_on_disk() {
 
 #[tokio::test]
 async fn a_vote_whose_sync_fails_is_not_given() {
-    let disk = Arc::new(LateVotes::default());
-    let mut store = LogStore::new(disk.clone());
+    let disk = LateLog::default();
+    disk.hold();
+    let mut store = LogStore::new(Arc::new(disk.clone()));
     let vote = vote(VOTE);
     let mut saving = pin!(store.save_vote(&vote));
     assert!(saving.as_mut().now_or_never().is_none());
