@@ -360,7 +360,7 @@ fn lies_that_nobody_proves_in_time_are_found() {
     let mut all = good(&["gcp"]);
     all.retain(|what| !matches!(what, What::Convicted { by, .. } if by == "azure"));
     // A record every 100 ms, so this one comes after the time for healing and reading.
-    all.extend((0..700).map(|_| led("aws", "aws-1", 1)));
+    all.extend((0..700).map(|term| led("aws", "aws-1", term)));
     all.push(convicted("azure", "gcp", true));
     broken(all, "azure convicted it at");
     let mut all = good(&["gcp"]);
@@ -486,7 +486,7 @@ fn a_long_fault_without_work_is_rejected_unless_nothing_could_work() {
     let pause = |on: &[&str]| {
         let mut all = good(&[]);
         let mut fault = vec![began(2, "pause", on), proven(2)];
-        fault.extend((0..300).map(|_| led("aws", "aws-1", 1)));
+        fault.extend((0..300).map(|term| led("aws", "aws-1", term)));
         fault.push(What::FaultEnded { number: 2 });
         before_healing(&mut all, fault);
         // The first fault's work does not count for the second.
