@@ -183,6 +183,8 @@ fn shorten(text: &str) -> String {
 
 async fn run(mut command: Command, mutant: Option<Mutant>, limit: Duration) -> Result<Ended> {
     command.env(VARIABLE, mutant.map_or("", Mutant::name)).env("RUST_BACKTRACE", "0");
+    // What a planted bug fails is no regression to keep.
+    command.env("PROPTEST_DISABLE_FAILURE_PERSISTENCE", "1");
     command.stdin(Stdio::null()).kill_on_drop(true);
     let program = command.as_std().get_program().to_string_lossy().into_owned();
     match tokio::time::timeout(limit, command.output()).await {
