@@ -65,7 +65,7 @@ planted! {
     AcknowledgeBeforeSync, Simulation, "node/src/raft/log_store.rs", "entries count as durable before they are synced";
     ReceivedVotesNotSynced, Simulation, "node/src/raft/log_store.rs", "what other clouds sent counts as durable before it is synced";
     VotesNotSynced, Node, "node/src/raft/log_store.rs", "a Raft vote is given before it is synced";
-    CommitPointerAhead, Simulation, "node/src/raft/log_store.rs", "the committed pointer names the end of the log, whether or not that is committed";
+    CommitPointerAhead, Node, "node/src/raft/log_store.rs", "the committed pointer names the end of the log, whether or not that is committed";
     LeaderRestoreOn, Simulation, "node/src/raft/boot.rs", "a restarted leader goes on leading without an election";
     WipedNodeVotesAtOnce, Node, "node/src/raft/boot.rs", "a node that lost its log votes before it has caught up";
     ReadWithoutReadIndex, Node, "node/src/raft/mod.rs", "a read trusts the local state without asking whether this node still leads";
