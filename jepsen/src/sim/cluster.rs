@@ -223,7 +223,8 @@ impl Cluster {
         TrustBundle { version: TRUST_VERSION, genesis: directory.genesis.clone(), openings: directory.openings.clone() }
     }
 
-    /// Starts a process from what the disk of its place kept.
+    /// Starts a process from what the disk of its place kept. On a disk that refuses a write it does not
+    /// come up, and that is no error: whoever spoiled the disk starts it again.
     pub async fn start(&self, seat: &Seat) -> Result<(), String> {
         let (env, config, mount, directory, key, start) = self.with(seat, |place| {
             place.starts += 1;
@@ -238,7 +239,16 @@ impl Cluster {
         let node = config.node.clone();
         let log = Arc::new(mount.clone());
         let started = Core::start_on(directory.clone(), key, config, log, env.clone()).await;
-        let core = started.map_err(|error| format!("{seat} does not start: {error:#}"))?;
+        let core = match started {
+            Ok(core) => core,
+            Err(error) => {
+                let why = format!("{seat} does not start: {error:#}");
+                self.trace.note(|| why.clone());
+                let excused = self.is_excused(seat);
+                self.end(seat);
+                return if excused { Ok(()) } else { Err(why) };
+            }
+        };
         let api = Api {
             directory,
             node,
@@ -283,11 +293,15 @@ impl Cluster {
     /// The process ended by itself, as `tercetd` does when its replica cannot go on.
     fn exited(&self, seat: &Seat, why: &str) {
         self.trace.note(|| format!("{seat} ends: {why}"));
-        let excused = self.with(seat, |place| place.disk.losses().0 > place.failures);
-        if !excused {
+        if !self.is_excused(seat) {
             lock(&self.exits).push(format!("{seat}: {why}"));
         }
         self.end(seat);
+    }
+
+    /// Its disk refused a write since it was started.
+    fn is_excused(&self, seat: &Seat) -> bool {
+        self.with(seat, |place| place.disk.losses().0 > place.failures)
     }
 
     /// `kill -9`: nothing is flushed, nobody is told, and its peers see closed connections.
@@ -373,6 +387,7 @@ fn place(node: &NodeId, cloud: &CloudId, disk: Disk, directory: &Arc<Directory>,
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::sim::disk::Trouble;
 
     fn timers() -> Timers {
         let (heartbeat, election_min) = (Duration::from_millis(300), Duration::from_millis(1500));
@@ -408,5 +423,26 @@ mod tests {
         cluster.start(&"gcp-2".to_owned()).await.unwrap();
         tokio::time::sleep(Duration::from_secs(10)).await;
         assert!(applied("gcp-2") >= before);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_node_whose_disk_is_full_stays_down_until_there_is_room_again() {
+        let cluster = Cluster::new(3, timers(), Trace::new(None, false));
+        for seat in cluster.seats() {
+            cluster.start(&seat).await.unwrap();
+        }
+        tokio::time::sleep(Duration::from_secs(10)).await;
+        let tasks = || tokio::runtime::Handle::current().metrics().num_alive_tasks();
+        cluster.seats().iter().for_each(|seat| cluster.kill(seat));
+        let (seat, room) = ("aws-1".to_owned(), |full| Trouble { full, ..Trouble::default() });
+        cluster.with(&seat, |place| place.disk.set_trouble(room(true)));
+        cluster.start(&seat).await.unwrap();
+        tokio::time::sleep(Duration::from_secs(120)).await;
+        assert!(cluster.running(&seat).is_none(), "it runs on a full disk");
+        assert_eq!(tasks(), 0, "tasks outlive a node that did not start");
+        cluster.with(&seat, |place| place.disk.set_trouble(room(false)));
+        cluster.start(&seat).await.unwrap();
+        assert!(cluster.running(&seat).is_some());
+        assert_eq!(cluster.take_exits(), Vec::<String>::new());
     }
 }
