@@ -24,6 +24,8 @@ use tokio::time::Instant;
 const MAX_AT_ONCE: usize = 3;
 /// How long a nemesis waits for what it needs (a leader, a cloud at rest), then does without.
 const PATIENCE: Duration = Duration::from_secs(20);
+/// How long a cloud may take until it is whole again, with other faults coming and going.
+const RECOVERY: Duration = Duration::from_secs(1200);
 const LOOK: Duration = Duration::from_millis(50);
 /// The most epochs that end in one run: often more than one of the same cloud.
 const MAX_ENDED: usize = 4;

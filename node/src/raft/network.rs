@@ -152,7 +152,12 @@ impl RaftNetworkV2<TypeConfig> for Member {
         request: VoteRequest<TypeConfig>,
         option: RPCOption,
     ) -> Result<VoteResponse<TypeConfig>, RPCError<TypeConfig>> {
-        self.call(Method::RaftPreVote, &request, option.hard_ttl().max(MIN_CALL_TIMEOUT)).await
+        let answer: VoteResponse<TypeConfig> =
+            self.call(Method::RaftPreVote, &request, option.hard_ttl().max(MIN_CALL_TIMEOUT)).await?;
+        // A refusal tells the candidate of a later term. openraft 0.10.0-alpha.37 takes the vote in it as not
+        // committed, but compares it before: the same vote, committed there and not here, would end the round, and
+        // with it the grants that arrive later.
+        Ok(VoteResponse { vote: Vote { committed: false, ..answer.vote }, ..answer })
     }
 
     async fn full_snapshot(

@@ -1,6 +1,6 @@
 //! Failing disks, nodes that lose their data, and clouds that lose all of it.
 
-use super::{CLOUDS, Fault, LOOK, MAX_ENDED, Nemesis, PATIENCE, any_cloud};
+use super::{CLOUDS, Fault, LOOK, MAX_ENDED, Nemesis, PATIENCE, RECOVERY, any_cloud};
 use crate::random::Random;
 use crate::sim::disk::Trouble;
 use crate::sim::network::Seat;
@@ -76,9 +76,7 @@ impl Nemesis {
             }
             self.end(harm);
             // Not before it has caught up may another one lose data: until then it counts as lost.
-            while !self.is_whole(&seats) {
-                tokio::time::sleep(LOOK).await;
-            }
+            self.must(|| self.is_whole(&seats), "a cloud is whole again after a node lost its data", &seats).await;
         }
         self.damaged.lock().unwrap_or_else(PoisonError::into_inner).remove(cloud);
     }
@@ -95,6 +93,28 @@ impl Nemesis {
         };
         let all: Option<BTreeSet<u64>> = seats.iter().map(applied).collect();
         all.is_some_and(|all| all.len() == 1 && !all.contains(&0)) && self.cluster.leader(seats).is_some()
+    }
+
+    /// What has to come true, whatever else is harmed meanwhile: faults end, and nodes are started again.
+    async fn must(&self, done: impl Fn() -> bool, what: &str, seats: &[Seat]) {
+        let begun = Instant::now();
+        while !done() {
+            if begun.elapsed() > RECOVERY {
+                let states: Vec<String> = seats.iter().map(|seat| self.describe(seat)).collect();
+                let why = format!("not within {} s: {}", RECOVERY.as_secs(), states.join("; "));
+                return self.monitor.violated(what, why);
+            }
+            tokio::time::sleep(LOOK).await;
+        }
+    }
+
+    fn describe(&self, seat: &Seat) -> String {
+        let Some(running) = self.cluster.running(seat) else { return format!("{seat} is down") };
+        let replica = &running.core.replica;
+        let (leadership, applied) = (replica.leadership().borrow().clone(), *replica.applied().borrow());
+        let part = if replica.takes_part() { "" } else { ", takes no part in votes" };
+        let leader = leadership.leader.map_or("no leader".to_owned(), |leader| format!("leader {leader}"));
+        format!("{seat} in term {} with {leader}, applied {applied}{part}", leadership.term)
     }
 
     async fn until(&self, done: impl Fn() -> bool) -> bool {
@@ -171,9 +191,8 @@ impl Nemesis {
             }
             self.end(harm);
             // Not before all is back may anything else be lost.
-            while !self.is_mirrored(cloud) {
-                tokio::time::sleep(LOOK).await;
-            }
+            let all = self.plain_seats();
+            self.must(|| self.is_mirrored(cloud), "the others hold what a renewed cloud holds", &all).await;
         } else {
             self.port.admit(seats);
         }

@@ -113,6 +113,14 @@ impl Group {
         }
     }
 
+    /// The log of a node in memory, which outlives the node.
+    pub fn log(&self, node: usize) -> MemoryLog {
+        match &self.place {
+            Place::Memory(disks) => disks[node].0.clone(),
+            Place::Disk(..) => panic!("only logs in memory are at hand"),
+        }
+    }
+
     pub async fn try_start(&mut self, node: usize) -> anyhow::Result<()> {
         self.starts += 1;
         let env = self.network.env(self.members[node].clone(), self.starts);

@@ -4,6 +4,7 @@ use super::Group;
 use super::group::{Place, memory, until};
 use crate::raft::ProposeError;
 use crate::storage::Engine;
+use crate::storage::wal::{Done, Log, Position, SavedVote};
 use std::time::Duration;
 use tercet_core::command::Command;
 use tercet_core::tenants;
@@ -307,4 +308,36 @@ async fn under_load_kills_purges_and_snapshots_lose_nothing_acknowledged() {
             group.until_known(node, tenant).await;
         }
     }
+}
+
+/// A leader replicated nothing beyond its first message, to a member whose log is shorter than the other's, and
+/// then lost its disk. Until it has caught up it takes no part, so only the member with the longer log can
+/// lead; that one gave its vote and never heard the leader, whose refusal names the same vote as committed.
+#[tokio::test(start_paused = true)]
+async fn a_leader_that_lost_its_disk_keeps_nobody_from_being_elected() {
+    let mut group = Group::started(3, memory(3)).await;
+    group.put(0, "before").await;
+    for node in 0..3 {
+        group.until_known(node, "before").await;
+    }
+    for node in 0..3 {
+        group.kill(node).await;
+    }
+    let term = 1 + (0..3).filter_map(|node| group.log(node).state().vote).map(|vote| vote.term).max().unwrap();
+    let elected = |committed| SavedVote { term, node: 2, committed };
+    let longer = group.log(0);
+    let last = longer.state().last.unwrap();
+    let (_, bytes) = longer.read(last.index, last.index + 1, usize::MAX).unwrap().remove(0);
+    longer.append(vec![(Position { index: last.index + 1, ..last }, bytes)], Done::new(drop)).unwrap();
+    longer.save_vote(elected(false), Done::new(drop)).unwrap();
+    group.log(2).save_vote(elected(true), Done::new(drop)).unwrap();
+    let Place::Memory(disks) = &mut group.place else { unreachable!("it was made in memory") };
+    disks[1] = Default::default();
+    for node in 0..3 {
+        group.start(node).await;
+    }
+    let leader = group.leader().await;
+    group.put(leader, "after").await;
+    until("it takes part", || group.takes_part(1)).await;
+    group.until_known(1, "after").await;
 }
