@@ -1,5 +1,6 @@
 //! What must hold of the clouds' states, whoever brought them there: the model checker asks in every
-//! state that it explores, the simulation after every step. One invariant a file, all listed here.
+//! state that it explores. The simulation does not yet: it has checks of its own, in `sim/monitor.rs`. One
+//! invariant a file, all listed here.
 //!
 //! They see `Views`, a small picture of what each cloud holds, and nothing else.
 
