@@ -43,7 +43,7 @@ impl Nemesis {
         if !self.take(cloud) {
             return;
         }
-        if self.until(|| self.is_whole(&seats)).await {
+        if self.until(PATIENCE, || self.is_whole(&seats)).await {
             let seat = random.choose(&seats).clone();
             let mut harm = self.begin(fault, std::slice::from_ref(&seat), String::new());
             // Half of the time one of the others has missed what the wiped node had, and the third, which
@@ -97,14 +97,10 @@ impl Nemesis {
 
     /// What has to come true, whatever else is harmed meanwhile: faults end, and nodes are started again.
     async fn must(&self, done: impl Fn() -> bool, what: &str, seats: &[Seat]) {
-        let begun = Instant::now();
-        while !done() {
-            if begun.elapsed() > RECOVERY {
-                let states: Vec<String> = seats.iter().map(|seat| self.describe(seat)).collect();
-                let why = format!("not within {} s: {}", RECOVERY.as_secs(), states.join("; "));
-                return self.monitor.violated(what, why);
-            }
-            tokio::time::sleep(LOOK).await;
+        if !self.until(RECOVERY, done).await {
+            let states: Vec<String> = seats.iter().map(|seat| self.describe(seat)).collect();
+            let why = format!("not within {} s: {}", RECOVERY.as_secs(), states.join("; "));
+            self.monitor.violated(what, why);
         }
     }
 
@@ -117,13 +113,13 @@ impl Nemesis {
         format!("{seat} in term {} with {leader}, applied {applied}{part}", leadership.term)
     }
 
-    async fn until(&self, done: impl Fn() -> bool) -> bool {
+    async fn until(&self, limit: Duration, done: impl Fn() -> bool) -> bool {
         let looking = async {
             while !done() {
                 tokio::time::sleep(LOOK).await;
             }
         };
-        tokio::time::timeout(PATIENCE, looking).await.is_ok()
+        tokio::time::timeout(limit, looking).await.is_ok()
     }
 
     /// A cloud loses every disk, or gets old copies of all of them back. Either way it must not be
@@ -158,7 +154,7 @@ impl Nemesis {
             tokio::time::sleep(storm).await;
         }
         self.port.keep_out(seats);
-        if self.until(|| self.is_mirrored(cloud)).await {
+        if self.until(PATIENCE, || self.is_mirrored(cloud)).await {
             self.ended.lock().unwrap_or_else(PoisonError::into_inner).0 += 1;
             let mut harm = self.begin(fault, seats, String::new());
             seats.iter().for_each(|seat| self.cluster.kill(seat));

@@ -47,12 +47,8 @@ async fn what_is_purged_from_the_log_is_in_the_engine() {
         group.until_known(node, "purged").await;
         group.purge(node).await;
     }
-    for node in 0..3 {
-        group.kill(node).await;
-    }
-    for node in 0..3 {
-        group.start(node).await;
-    }
+    group.kill_all().await;
+    group.start_all().await;
     group.leader().await;
     until("all know it again", || (0..3).all(|node| group.knows(node, "purged"))).await;
 }

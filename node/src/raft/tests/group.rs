@@ -86,9 +86,7 @@ impl Group {
 
     pub async fn started(size: usize, place: Place) -> Self {
         let mut group = Self::new(size, place);
-        for node in 0..size {
-            group.start(node).await;
-        }
+        group.start_all().await;
         group.leader().await;
         // Until a member has caught up once it cannot tell a new group from a disk that it lost.
         until("all take part", || (0..size).all(|node| group.takes_part(node))).await;
@@ -155,6 +153,12 @@ impl Group {
         self.try_start(node).await.unwrap();
     }
 
+    pub async fn start_all(&mut self) {
+        for node in 0..self.nodes.len() {
+            self.start(node).await;
+        }
+    }
+
     pub async fn stop(&mut self, node: usize) {
         let (replica, server) = self.nodes[node].take().unwrap();
         self.network.crash(&self.members[node]);
@@ -168,6 +172,20 @@ impl Group {
         self.network.crash(&self.members[node]);
         drop(self.nodes[node].take().unwrap());
         self.gone(node).await;
+    }
+
+    pub async fn kill_all(&mut self) {
+        for node in 0..self.nodes.len() {
+            self.kill(node).await;
+        }
+    }
+
+    /// A node in memory that does not run loses log and state.
+    pub fn wipe(&mut self, node: usize) {
+        match &mut self.place {
+            Place::Memory(disks) => disks[node] = Default::default(),
+            Place::Disk(..) => panic!("only disks in memory are at hand"),
+        }
     }
 
     /// Tasks end in their own time; a folder is free when its lock is.

@@ -160,9 +160,7 @@ async fn a_member_with_a_lost_disk_votes_only_when_it_has_caught_up() {
     group.put(leader, "acknowledged").await;
     group.until_known(wiped, "acknowledged").await;
     group.kill(wiped).await;
-    if let Place::Memory(disks) = &mut group.place {
-        disks[wiped] = Default::default();
-    }
+    group.wipe(wiped);
     // It has to ask both others: the leader goes as soon as it has answered.
     group.start(wiped).await;
     group.start(behind).await;
@@ -320,9 +318,7 @@ async fn a_leader_that_lost_its_disk_keeps_nobody_from_being_elected() {
     for node in 0..3 {
         group.until_known(node, "before").await;
     }
-    for node in 0..3 {
-        group.kill(node).await;
-    }
+    group.kill_all().await;
     let term = 1 + (0..3).filter_map(|node| group.log(node).state().vote).map(|vote| vote.term).max().unwrap();
     let elected = |committed| SavedVote { term, node: 2, committed };
     let longer = group.log(0);
@@ -331,11 +327,8 @@ async fn a_leader_that_lost_its_disk_keeps_nobody_from_being_elected() {
     longer.append(vec![(Position { index: last.index + 1, ..last }, bytes)], Done::new(drop)).unwrap();
     longer.save_vote(elected(false), Done::new(drop)).unwrap();
     group.log(2).save_vote(elected(true), Done::new(drop)).unwrap();
-    let Place::Memory(disks) = &mut group.place else { unreachable!("it was made in memory") };
-    disks[1] = Default::default();
-    for node in 0..3 {
-        group.start(node).await;
-    }
+    group.wipe(1);
+    group.start_all().await;
     let leader = group.leader().await;
     group.put(leader, "after").await;
     until("it takes part", || group.takes_part(1)).await;
