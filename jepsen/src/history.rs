@@ -69,13 +69,15 @@ pub enum What {
         id: String,
         content: String,
     },
-    /// `cloud` said that it has the event: from now on it must never be lost.
+    /// `cloud` said that it has the event: from now on it must never be lost. `repeated` if an earlier try
+    /// of the same operation may have brought it there, so that `new` may be false of a first submission.
     Acknowledged {
         client: u64,
         cloud: String,
         id: String,
         content: String,
         new: bool,
+        repeated: bool,
     },
     /// It certainly did not happen. For an id that was used with other content: that first content.
     Refused {
@@ -131,11 +133,12 @@ pub enum What {
     },
 
     // ---- observers ----
-    /// A node began to lead its cloud in a term.
+    /// A node leads its cloud in a term. `process` tells one process of the node from the next.
     Led {
         cloud: String,
         node: String,
         term: u64,
+        process: u64,
     },
     /// A cloud was asked about an event.
     Observed {
@@ -150,13 +153,19 @@ pub enum What {
         evidence: String,
         valid: bool,
     },
-    /// A certificate was issued, and judged by a verifier that holds public keys only.
+    /// A certificate was issued, and judged by verifiers that hold public keys only: what it proves.
     Certified {
         cloud: String,
         id: String,
         level: String,
+        content: Option<String>,
         valid: bool,
         why: Option<String>,
+    },
+    /// Something that was to be judged could not be fetched, or not be judged.
+    Unjudged {
+        of: String,
+        why: String,
     },
     /// An invariant that watches the running system (a simulation's) does not hold.
     Violated {

@@ -8,6 +8,7 @@
 pub mod checker;
 pub mod history;
 pub mod invariants;
+pub mod judge;
 pub mod model;
 #[cfg(feature = "mutants")]
 pub mod mutants;

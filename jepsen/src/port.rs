@@ -56,6 +56,8 @@ pub enum Answer {
         cloud: String,
         content: String,
         new: bool,
+        /// An earlier try of this operation may have done it.
+        repeated: bool,
     },
     /// Certainly not done. `first` is the content that the id was used with.
     Refused {
@@ -89,7 +91,8 @@ pub trait Port: Send + Sync + 'static {
     fn submit<'a>(&'a self, at: &'a str, event: &'a Event) -> BoxFuture<'a, Answer>;
     /// Confirms or rejects a content by hand at this cloud.
     fn decide<'a>(&'a self, at: &'a str, event: &'a Event, confirm: bool) -> BoxFuture<'a, Outcome>;
-    /// What this cloud says of an event; `None` if it does not answer or does not know it.
+    /// What a node of this cloud says of an event; `None` if none answers, or it does not know it. A node
+    /// that lags may not know it yet.
     fn look<'a>(&'a self, at: &'a str, event: &'a Event) -> BoxFuture<'a, Option<Seen>>;
     /// Everything that this cloud lists of a tenant.
     fn list<'a>(&'a self, at: &'a str, tenant: Confirm) -> BoxFuture<'a, Result<Vec<(String, Seen)>, String>>;

@@ -3,8 +3,9 @@
 //! are not asked.
 
 use crate::history::{Recorder, Seen, What};
-use crate::port::{Event, Head, Port};
-use crate::workload::{World, submit_last};
+use crate::judge::{Judge, Says};
+use crate::port::{Event, Head, Port, Proof};
+use crate::workload::{World, is_contested, submit_last};
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 use tercet_core::tenants::Confirm;
@@ -12,16 +13,13 @@ use tokio::time::Instant;
 
 /// How often the clouds are asked.
 const POLL: Duration = Duration::from_millis(500);
+/// How long everything may take to settle after the last fault: simulated, and with real processes.
+pub const SIM_LIMIT: Duration = Duration::from_secs(120);
+pub const REAL_LIMIT: Duration = Duration::from_secs(90);
 /// The most events whose certificates are judged at the end of a run, beside those submitted last.
-const MAX_CERTIFICATES: usize = 5;
-
-/// What a certificate and a proof are worth to somebody who has public keys only.
-pub trait Judge {
-    /// The level that the certificate proves, or why it proves none.
-    fn certificate(&self, bytes: &[u8], trust: &[u8]) -> Result<String, String>;
-    /// The cloud that the evidence convicts, or why it convicts none.
-    fn evidence(&self, bytes: &[u8], trust: &[u8]) -> Result<String, String>;
-}
+const MAX_CERTIFICATES: usize = 20;
+/// How often evidence is asked for until a cloud tells it.
+const TRIES: usize = 5;
 
 /// One cloud's list of both tenants' events, and its heads.
 struct Told {
@@ -30,7 +28,7 @@ struct Told {
 }
 
 /// Waits, then writes `Listed`, `Head`, `Healed`, `Certified` and `Convicted`.
-pub async fn settle(world: &World, limit: Duration, judge: &(dyn Judge + Sync)) {
+pub async fn settle(world: &World, limit: Duration, judge: &Judge) {
     let begun = Instant::now();
     let last = submit_last(world, begun + limit, POLL).await;
     let (told, missing) = loop {
@@ -79,7 +77,7 @@ async fn ask_all(world: &World) -> Result<BTreeMap<String, Told>, String> {
 /// What has not settled yet, if anything.
 fn unsettled(world: &World, told: &BTreeMap<String, Told>) -> Option<String> {
     let nobody_lies = world.clouds.len() == world.port.clouds().len();
-    let acknowledged = world.acknowledged.lock().expect("no thread panics while it adds an event");
+    let submitted = world.submitted.lock().expect("no thread panics while it adds an event");
     // What no cloud lists any more is for the checkers to judge: waiting does not bring it back.
     let ids: BTreeSet<&String> = told.values().flat_map(|told| told.events.keys()).collect();
     for id in ids {
@@ -95,9 +93,8 @@ fn unsettled(world: &World, told: &BTreeMap<String, Told>) -> Option<String> {
         if let Some((cloud, _)) = seen.iter().find(|(_, seen)| nobody_lies && seen.level == "FINAL") {
             return Some(format!("{id} is only FINAL at {cloud}"));
         }
-        let plain = acknowledged.get(id).is_some_and(|event| event.confirm == Confirm::Auto && !is_contested(event));
-        let reached = |seen: &Seen| if nobody_lies { seen.is_sealed() } else { seen.is_final() };
-        if let Some((cloud, seen)) = seen.iter().find(|(_, seen)| plain && !reached(seen)) {
+        let Some(reached) = least(submitted.get(id), nobody_lies) else { continue };
+        if let Some((cloud, seen)) = seen.iter().find(|(_, seen)| !reached(seen)) {
             return Some(format!("{id} is {} at {cloud}", seen.level));
         }
     }
@@ -112,50 +109,102 @@ fn agree(one: &Seen, other: &Seen) -> bool {
     level(one) == level(other) && (!one.is_final() || one.content == other.content)
 }
 
-/// Whether several clients use this id, with contents of their own.
-fn is_contested(event: &Event) -> bool {
-    event.id.starts_with('x')
+/// What an event has to have reached, if anything: also one that its client was never answered about.
+fn least(event: Option<&Event>, nobody_lies: bool) -> Option<fn(&Seen) -> bool> {
+    let event = event.filter(|event| event.confirm == Confirm::Auto)?;
+    match (is_contested(&event.id), nobody_lies) {
+        (false, true) => Some(Seen::is_sealed),
+        (false, false) => Some(Seen::is_final),
+        (true, true) => Some(|seen| seen.is_sealed() || seen.level == "QUARANTINED"),
+        (true, false) => None,
+    }
 }
 
 /// Certificates of the last events and of a few others, from every cloud that says they are FINAL.
-async fn certify(world: &World, told: &BTreeMap<String, Told>, last: &[Event], judge: &(dyn Judge + Sync)) {
+async fn certify(world: &World, told: &BTreeMap<String, Told>, last: &[Event], judge: &Judge) {
     let trust = world.port.trust();
     let mut events = last.to_vec();
     {
         let acknowledged = world.acknowledged.lock().expect("no thread panics while it adds an event");
         let step = (acknowledged.len() / MAX_CERTIFICATES).max(1);
-        let plain = acknowledged.values().filter(|event| !is_contested(event));
-        events.extend(plain.step_by(step).take(MAX_CERTIFICATES).cloned());
+        events.extend(acknowledged.values().step_by(step).take(MAX_CERTIFICATES).cloned());
     }
+    let (mut asked, mut files) = (Vec::new(), Vec::new());
     for event in events {
         for (cloud, told) in told {
             if !told.events.get(&event.id).is_some_and(Seen::is_final) {
                 continue;
             }
-            let judged = match world.port.certificate(cloud, &event).await {
+            let (cloud, event) = (cloud.clone(), event.clone());
+            match world.port.certificate(&cloud, &event).await {
                 // Voters of it were renewed since, so its votes stand in closed logs.
-                Ok(None) if !last.contains(&event) => continue,
-                Ok(None) => Err("there is none, and no cloud was renewed since it was submitted".to_owned()),
-                Ok(Some(bytes)) => judge.certificate(&bytes, &trust),
-                Err(why) => Err(format!("it was not issued: {why}")),
-            };
-            let (valid, level, why) = match judged {
-                Ok(level) => (true, level, None),
-                Err(why) => (false, String::new(), Some(why)),
-            };
-            world.recorder.write(What::Certified { cloud: cloud.clone(), id: event.id.clone(), level, valid, why });
+                Ok(None) if !last.contains(&event) => {}
+                Ok(None) => {
+                    let why = "there is none, and no cloud was renewed since it was submitted".to_owned();
+                    certified(&world.recorder, cloud, &event, Err(why));
+                }
+                Ok(Some(bytes)) => {
+                    asked.push((cloud, event));
+                    files.push(bytes);
+                }
+                Err(why) => certified(&world.recorder, cloud, &event, Err(format!("it was not issued: {why}"))),
+            }
+        }
+    }
+    match judge.certificates(&files, &trust) {
+        Err(why) => world.recorder.write(What::Unjudged { of: "certificates".into(), why }),
+        Ok(judged) => {
+            for ((cloud, event), judged) in asked.into_iter().zip(judged) {
+                certified(&world.recorder, cloud, &event, judged);
+            }
         }
     }
 }
 
-/// The evidence that each cloud holds.
-pub async fn convict(port: &dyn Port, clouds: &[String], recorder: &Recorder, judge: &(dyn Judge + Sync)) {
-    let trust = port.trust();
-    for by in clouds {
-        for proof in port.proofs(by).await.unwrap_or_default() {
-            let valid = judge.evidence(&proof.bytes, &trust).is_ok_and(|cloud| cloud == proof.against);
-            let (by, cloud, evidence) = (by.clone(), proof.against, proof.id);
-            recorder.write(What::Convicted { by, cloud, evidence, valid });
+fn certified(recorder: &Recorder, cloud: String, event: &Event, judged: Result<Says, String>) {
+    let is_it = |says: &Says| says.id == event.id && says.tenant == event.tenant().as_str();
+    let judged = judged.and_then(|says| if is_it(&says) { Ok(says) } else { Err(format!("it is of {says:?}")) });
+    let id = event.id.clone();
+    recorder.write(match judged {
+        Ok(Says { level, content, .. }) => {
+            What::Certified { cloud, id, level, content: Some(content), valid: true, why: None }
         }
+        Err(why) => What::Certified { cloud, id, level: String::new(), content: None, valid: false, why: Some(why) },
+    });
+}
+
+/// The evidence that each cloud holds.
+async fn convict(port: &dyn Port, clouds: &[String], recorder: &Recorder, judge: &Judge) {
+    let (mut held, mut files) = (Vec::new(), Vec::new());
+    for by in clouds {
+        match proofs(port, by).await {
+            Err(why) => recorder.write(What::Unjudged { of: format!("the evidence that {by} holds"), why }),
+            Ok(proofs) => {
+                for proof in proofs {
+                    held.push((by.clone(), proof.against, proof.id));
+                    files.push(proof.bytes);
+                }
+            }
+        }
+    }
+    match judge.evidence(&files, &port.trust()) {
+        Err(why) => recorder.write(What::Unjudged { of: "evidence".into(), why }),
+        Ok(judged) => {
+            for ((by, cloud, evidence), judged) in held.into_iter().zip(judged) {
+                let valid = judged.is_ok_and(|proven| proven == cloud);
+                recorder.write(What::Convicted { by, cloud, evidence, valid });
+            }
+        }
+    }
+}
+
+async fn proofs(port: &dyn Port, by: &str) -> Result<Vec<Proof>, String> {
+    let mut tries = 1;
+    loop {
+        match port.proofs(by).await {
+            Err(_) if tries < TRIES => tries += 1,
+            told => return told,
+        }
+        tokio::time::sleep(POLL).await;
     }
 }

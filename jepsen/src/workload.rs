@@ -48,6 +48,8 @@ pub struct World {
     /// Clouds that clients use: those that may lie are not asked.
     pub clouds: Vec<String>,
     pub stop: AtomicBool,
+    /// What was submitted, by id: for ids with several contents, the first.
+    pub submitted: Mutex<BTreeMap<String, Event>>,
     /// What was acknowledged, by id, for the observers and the end.
     pub acknowledged: Mutex<BTreeMap<String, Event>>,
     recent: Mutex<Vec<String>>,
@@ -55,8 +57,8 @@ pub struct World {
 
 impl World {
     pub fn new(port: Arc<dyn Port>, recorder: Arc<Recorder>, mix: Mix, seed: u64, clouds: Vec<String>) -> Self {
-        let (stop, acknowledged, recent) = (AtomicBool::new(false), Mutex::default(), Mutex::default());
-        Self { port, recorder, mix, seed, clouds, stop, acknowledged, recent }
+        let (submitted, acknowledged, recent) = Default::default();
+        Self { port, recorder, mix, seed, clouds, stop: AtomicBool::new(false), submitted, acknowledged, recent }
     }
 
     pub fn is_over(&self) -> bool {
@@ -70,6 +72,16 @@ impl World {
     pub fn event(&self, id: &str) -> Option<Event> {
         self.acknowledged.lock().expect("no thread panics while it adds an event").get(id).cloned()
     }
+}
+
+/// Whether several clients use this id, with contents of their own.
+pub fn is_contested(id: &str) -> bool {
+    id.starts_with('x')
+}
+
+/// Whether operators decide about it.
+pub fn is_manual(id: &str) -> bool {
+    id.starts_with('m')
 }
 
 /// One client, until the world is over. The first ones stay at one cloud each, so that not all of
@@ -115,9 +127,13 @@ fn choose(mix: &Mix, random: &mut Random, client: u64, number: u64, own: &[Event
 async fn submit_one(world: &World, client: u64, cloud: &str, event: &Event) {
     let (cloud, id, content) = (cloud.to_owned(), event.id.clone(), event.content());
     world.recorder.write(What::Invoked { client, cloud: cloud.clone(), id: id.clone(), content });
+    {
+        let mut submitted = world.submitted.lock().expect("no thread panics while it adds an event");
+        submitted.entry(id.clone()).or_insert_with(|| event.clone());
+    }
     match world.port.submit(&cloud, event).await {
-        Answer::Acknowledged { cloud, content, new } => {
-            world.recorder.write(What::Acknowledged { client, cloud, id: id.clone(), content, new });
+        Answer::Acknowledged { cloud, content, new, repeated } => {
+            world.recorder.write(What::Acknowledged { client, cloud, id: id.clone(), content, new, repeated });
             let mut acknowledged = world.acknowledged.lock().expect("no thread panics while it adds an event");
             if acknowledged.insert(id.clone(), event.clone()).is_none() {
                 world.recent.lock().expect("no thread panics while it adds an id").push(id);

@@ -14,7 +14,8 @@ pub fn check(run: &Run<'_>) -> Verdict {
         let unknown = || Verdict::Unknown("the history does not tell how healing ended".into());
         return if lied { unknown() } else { Verdict::Holds };
     };
-    let deadline_ms = (healing.time_ms + healing.within_ms).saturating_sub(healing.took_ms) + READING_MS;
+    let within_ms = run.limit_ms().unwrap_or(0).min(healing.within_ms);
+    let deadline_ms = (healing.time_ms + within_ms).saturating_sub(healing.took_ms) + READING_MS;
     let convictions = run.convictions();
     for record in run.history {
         let What::Lied { cloud: liar, lie, detectable: true } = &record.what else { continue };

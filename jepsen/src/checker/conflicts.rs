@@ -1,5 +1,6 @@
 //! Two contents of one id are never both FINAL unless a cloud lied, and then honest clouds can prove
-//! who. Nothing contradicts SEALED while at most one cloud lies; with two, no other SEALED does.
+//! who: each of them holds evidence. CONFLICT and REVIEW are said on evidence only. Nothing contradicts
+//! SEALED while at most one cloud lies; with two, no other SEALED does.
 
 use super::{Run, Verdict};
 use crate::history::What;
@@ -17,10 +18,11 @@ struct Claim<'a> {
 }
 
 fn conflicts(run: &Run<'_>) -> Result<(), String> {
-    let convicted = run.history.iter().any(|record| match &record.what {
-        What::Convicted { by, cloud, valid, .. } => *valid && run.is_honest(by) && !run.is_honest(cloud),
-        _ => false,
-    });
+    // Evidence does not name every event that a fork is about, so any against a liar counts; but each cloud
+    // has to hold some itself.
+    let convictions = run.convictions();
+    let convicts = |by: &str| convictions.keys().any(|(holder, liar)| *holder == by && !run.is_honest(liar));
+    let unaware = run.honest().find(|by| !convicts(by));
     for (id, claims) in claims(run) {
         let told = claims
             .iter()
@@ -37,17 +39,20 @@ fn conflicts(run: &Run<'_>) -> Result<(), String> {
         if claims.len() > 1 && run.liars.is_empty() {
             return Err(format!("no cloud lied, and {id} was {told}"));
         }
-        if claims.len() > 1 && !convicted {
-            return Err(format!("nobody was convicted, and {id} was {told}"));
+        if claims.len() > 1
+            && let Some(unaware) = unaware
+        {
+            return Err(format!("{unaware} convicts nobody, and {id} was {told}"));
         }
     }
     for record in run.history {
         if let What::Observed { cloud, id, seen } | What::Listed { cloud, id, seen } = &record.what
-            && seen.conflict
+            && (seen.conflict || seen.review)
             && run.is_honest(cloud)
-            && !convicted
+            && !convicts(cloud)
         {
-            return Err(format!("at {} ms {cloud} marks {id} CONFLICT; nobody was convicted", record.time_ms()));
+            let mark = if seen.conflict { "CONFLICT" } else { "REVIEW" };
+            return Err(format!("at {} ms {cloud} marks {id} {mark}, and it convicts nobody", record.time_ms()));
         }
     }
     Ok(())

@@ -1,10 +1,10 @@
 //! FINAL and SEALED are for ever. During a run a node that lags may show less for a while; after
-//! healing no honest cloud may, whichever honest cloud has shown it. Without a liar nothing that was
-//! FINAL was ever QUARANTINED.
+//! healing no honest cloud may, whichever honest cloud has shown it, and none may list it no more. Without
+//! a liar nothing that was FINAL was ever QUARANTINED.
 
 use super::{Run, Verdict};
-use crate::history::{Seen, What};
-use std::collections::BTreeMap;
+use crate::history::{Record, Seen, What};
+use std::collections::{BTreeMap, BTreeSet};
 
 pub fn check(run: &Run<'_>) -> Verdict {
     finality(run).into()
@@ -14,7 +14,7 @@ fn rank(seen: &Seen) -> u8 {
     u8::from(seen.is_final()) + u8::from(seen.is_sealed())
 }
 
-fn finality(run: &Run<'_>) -> Result<(), String> {
+fn finality<'a>(run: &Run<'a>) -> Result<(), String> {
     let healed = run.healing.map_or(usize::MAX, |healing| healing.at);
     let mut highest: BTreeMap<&str, (&Seen, &str, u64)> = BTreeMap::new();
     for (at, record) in run.history.iter().enumerate() {
@@ -36,5 +36,18 @@ fn finality(run: &Run<'_>) -> Result<(), String> {
             highest.insert(id, (seen, cloud, time));
         }
     }
-    Ok(())
+    if run.ended().is_err() {
+        return Ok(());
+    }
+    let id_of = |record: &'a Record| match &record.what {
+        What::Listed { id, .. } => Some(id.as_str()),
+        _ => None,
+    };
+    let listed: BTreeSet<&str> = run.history.iter().filter_map(id_of).collect();
+    match highest.iter().find(|(id, (best, ..))| best.is_final() && !listed.contains(*id)) {
+        None => Ok(()),
+        Some((id, (best, by, since))) => {
+            Err(format!("{id} was {} at {by} at {since} ms; at the end no cloud lists it", best.level))
+        }
+    }
 }

@@ -1,8 +1,10 @@
-//! At the end honest clouds hold the same log of each honest cloud: same sizes, same roots. What
-//! they hold of a liar's log may be different branches.
+//! At the end honest clouds hold the same log of each honest cloud: same sizes, same roots, and no fewer
+//! leaves than that cloud owes votes for what it acknowledged in this log. What they hold of a liar's log
+//! may be different branches.
 
 use super::{Run, Verdict};
 use crate::history::What;
+use crate::workload::is_manual;
 use std::collections::{BTreeMap, BTreeSet};
 
 pub fn check(run: &Run<'_>) -> Verdict {
@@ -26,6 +28,17 @@ pub fn check(run: &Run<'_>) -> Verdict {
                 }
             }
         }
+        let least = voted(run, of);
+        if let Some((size, _)) = first.and_then(|(_, heads)| heads.iter().find(|(size, _)| *size < least)) {
+            return Verdict::Broken(format!("the log of {of} has {size} leaves, and {of} acknowledged {least} events"));
+        }
     }
     Verdict::Holds
+}
+
+/// The events that a cloud acknowledged since it last lost its state, and votes for by policy.
+fn voted(run: &Run<'_>, cloud: &str) -> u64 {
+    let lost = run.losses(cloud).map(|fault| fault.ended.unwrap_or(usize::MAX)).max().unwrap_or(0);
+    let owed = run.owed().filter(|of| of.cloud == cloud && of.invoked > lost && !is_manual(of.id));
+    owed.map(|of| of.id).collect::<BTreeSet<_>>().len() as u64
 }

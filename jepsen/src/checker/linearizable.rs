@@ -30,6 +30,12 @@ fn within(run: &Run<'_>, limit: Duration) -> Verdict {
     let mut undecided = Vec::new();
     for (id, submissions) in &by_id {
         for cloud in run.honest() {
+            let unnamed = |of: &&&Submission<'_>| {
+                of.cloud == cloud && matches!(of.outcome, Outcome::Refused { code: ID_REUSE, first: None })
+            };
+            if submissions.iter().any(|of| unnamed(&of)) {
+                return Verdict::Broken(format!("{id} at {cloud}: refused for another content, and not told which"));
+            }
             match wgl::check(&Contents(PhantomData), operations(run, cloud, submissions), deadline) {
                 Linearizable::Yes => {}
                 Linearizable::No(why) => return Verdict::Broken(format!("{id} at {cloud}: {why}")),
@@ -52,6 +58,7 @@ enum Step<'a> {
     Acknowledged {
         content: &'a str,
         new: bool,
+        repeated: bool,
     },
     /// Refused, since this content was the first.
     Reused {
@@ -70,7 +77,9 @@ fn operations<'a>(run: &Run<'a>, cloud: &str, submissions: &[&Submission<'a>]) -
     for submission in submissions {
         let (content, invoked) = (submission.content, submission.invoked);
         let what = match submission.outcome {
-            Outcome::Acknowledged { new, .. } if submission.cloud == cloud => Step::Acknowledged { content, new },
+            Outcome::Acknowledged { new, repeated, .. } if submission.cloud == cloud => {
+                Step::Acknowledged { content, new, repeated }
+            }
             Outcome::Refused { code: ID_REUSE, first: Some(first) } if submission.cloud == cloud => {
                 Step::Reused { content, first }
             }
@@ -89,7 +98,7 @@ fn operations<'a>(run: &Run<'a>, cloud: &str, submissions: &[&Submission<'a>]) -
     let optional = |what, invoked| Operation { what, invoked, returned: None };
     operations.extend(arrives.iter().map(|(content, invoked)| optional(Step::Arrived(content), *invoked)));
     for loss in run.losses(cloud) {
-        operations.push(optional(Step::Lost, loss.began));
+        operations.push(Operation { what: Step::Lost, invoked: loss.began, returned: loss.ended });
         // What it had passed on comes back.
         let contents: BTreeSet<&str> = submissions.iter().map(|submission| submission.content).collect();
         for content in contents {
@@ -118,10 +127,10 @@ impl<'a> Model for Contents<'a> {
             more
         };
         match *step {
-            Step::Acknowledged { content, new: true } => contents.is_empty().then(|| with(content)),
-            // A client asks the next node when one does not answer: its own first attempt may have done it.
-            Step::Acknowledged { content, new: false } if contents.is_empty() => Some(with(content)),
-            Step::Acknowledged { content, new: false } => contents.contains(&content).then(|| contents.clone()),
+            Step::Acknowledged { content, new: true, .. } => contents.is_empty().then(|| with(content)),
+            // A client asks the next node when one does not answer: its own first try may have done it.
+            Step::Acknowledged { content, repeated: true, .. } if contents.is_empty() => Some(with(content)),
+            Step::Acknowledged { content, .. } => contents.contains(&content).then(|| contents.clone()),
             Step::Reused { content, first } => {
                 (contents.first() == Some(&first) && !contents.contains(&content)).then(|| contents.clone())
             }

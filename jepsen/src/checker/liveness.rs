@@ -6,8 +6,10 @@
 //!   clouds are a quorum: their equal votes become FINAL.
 //! - Two liars: one honest cloud settles nothing alone.
 
+use super::run::{Outcome as Submitted, Submission};
 use super::{Run, Verdict};
 use crate::history::{Outcome, What};
+use crate::workload::is_manual;
 use std::collections::{BTreeMap, BTreeSet};
 
 /// A quorum of the three clouds.
@@ -17,7 +19,10 @@ pub fn check(run: &Run<'_>) -> Verdict {
     let Some(healing) = run.healing else {
         return Verdict::Unknown("the history does not tell how healing ended".into());
     };
-    let (took, within) = (healing.took_ms, healing.within_ms);
+    let Some(limit) = run.limit_ms() else {
+        return Verdict::Rejected(format!("nothing is known of how long the layer {} may take", run.layer()));
+    };
+    let (took, within) = (healing.took_ms, healing.within_ms.min(limit));
     if !healing.complete || took > within {
         let missing = healing.missing.unwrap_or("what was missing is not told");
         return Verdict::Broken(format!("not settled {took} ms after healing, {within} ms are allowed: {missing}"));
@@ -27,10 +32,13 @@ pub fn check(run: &Run<'_>) -> Verdict {
 
 fn settled(run: &Run<'_>) -> Result<(), String> {
     let decided = decisions(run);
-    let owed: BTreeSet<&str> = run.owed().map(|submission| submission.id).collect();
+    // Also what its client was never answered about: if it is listed, it happened.
+    let happened = |submission: &&Submission<'_>| !matches!(submission.outcome, Submitted::Refused { .. });
+    let at_honest = run.submissions.iter().filter(happened).filter(|submission| run.is_honest(submission.cloud));
+    let submitted: BTreeSet<&str> = at_honest.map(|submission| submission.id).collect();
     for record in run.history {
         let What::Listed { cloud, id, seen } = &record.what else { continue };
-        if !run.is_honest(cloud) || !owed.contains(id.as_str()) {
+        if !run.is_honest(cloud) || !submitted.contains(id.as_str()) {
             continue;
         }
         let wanted = wanted(run, id, decided.get(id.as_str()));
@@ -45,7 +53,7 @@ fn settled(run: &Run<'_>) -> Result<(), String> {
 
 /// The levels that an event may end with; `None` if any.
 fn wanted(run: &Run<'_>, id: &str, decided: Option<&Decisions<'_>>) -> Option<&'static [&'static str]> {
-    let by_hand = decided.is_some() || id.starts_with('m');
+    let by_hand = decided.is_some() || is_manual(id);
     let confirmed = decided.is_some_and(|decided| decided.confirmed.len() >= QUORUM);
     let rejected = decided.is_some_and(|decided| decided.rejected.len() >= QUORUM);
     match run.liars.len() {

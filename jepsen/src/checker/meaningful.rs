@@ -1,9 +1,10 @@
 //! A run proves something only if its faults and lies really happened, clients were served all the
 //! time, also under faults where that was possible, and observers saw events become FINAL.
 
-use super::run::Outcome;
+use super::run::{Fault, Outcome};
 use super::{Run, Verdict};
 use crate::history::What;
+use std::collections::BTreeSet;
 
 /// The least acknowledged events: three for each of three clouds. A short run with a light load has
 /// little more; longer ones are asked for more below.
@@ -14,6 +15,9 @@ const MS_PER_EVENT: u64 = 10_000;
 /// The same while faults last and some honest cloud has a majority of its nodes untouched: more
 /// patient, since elections and timeouts take their part.
 const MS_PER_EVENT_UNDER_FAULTS: u64 = 20_000;
+/// Of the faults of a run at most one in so many may have met nothing; where few began, chance decides.
+const MOST_MISSED: usize = 3;
+const LEAST_FAULTS: usize = 6;
 /// The least sightings of a FINAL event. With two liars one honest cloud may never see any.
 const LEAST_FINAL_SEEN: usize = 5;
 
@@ -30,13 +34,24 @@ fn harmed(run: &Run<'_>) -> Result<(), String> {
     if run.faults.is_empty() && !lied {
         return Err("nothing was done to the system: no fault began".into());
     }
-    for fault in &run.faults {
-        if fault.proven.is_none() {
+    for fault in run.faults.iter().filter(|fault| !fault.missed) {
+        if fault.how.is_none_or(str::is_empty) {
             let (number, name, on) = (fault.number, fault.name, fault.on);
             return Err(format!("nothing proves that fault {number} ({name} on {on:?}) really happened"));
         }
     }
-    Ok(())
+    let missed = run.faults.iter().filter(|fault| fault.missed).count();
+    let begun = run.faults.len();
+    if missed * MOST_MISSED > begun && begun >= LEAST_FAULTS {
+        return Err(format!("{missed} of {begun} faults met nothing"));
+    }
+    // Processes and disks are real there: whatever was chosen must have bitten at least once.
+    let names: BTreeSet<&str> = run.faults.iter().map(|fault| fault.name).collect();
+    let bit = |name: &str| run.faults.iter().any(|fault| fault.name == name && !fault.missed);
+    match names.into_iter().find(|name| run.layer() == "real" && !bit(name)) {
+        None => Ok(()),
+        Some(name) => Err(format!("no fault of the kind {name} met anything")),
+    }
 }
 
 fn is_acknowledged(run: &Run<'_>, at: usize) -> bool {
@@ -73,8 +88,8 @@ fn worked_under_faults(run: &Run<'_>) -> Result<(), String> {
     let (mut under_ms, mut served) = (0, 0);
     for pair in places.windows(2) {
         let (from, to) = (pair[0], pair[1]);
-        let mut active =
-            run.faults.iter().filter(|fault| fault.began <= from && fault.ended.unwrap_or(last) >= to).peekable();
+        let lasts = |fault: &&Fault<'_>| !fault.missed && fault.began <= from && fault.ended.unwrap_or(last) >= to;
+        let mut active = run.faults.iter().filter(lasts).peekable();
         if active.peek().is_none() {
             continue;
         }

@@ -3,6 +3,7 @@
 
 use super::Verdict;
 use crate::history::{LOST_STATE, Record, What};
+use crate::settle;
 use std::collections::{BTreeMap, BTreeSet};
 
 /// One submission of a client, from its invocation to its answer. Places are indexes of records.
@@ -22,6 +23,7 @@ pub enum Outcome<'a> {
     Acknowledged {
         content: &'a str,
         new: bool,
+        repeated: bool,
     },
     Refused {
         code: &'a str,
@@ -50,6 +52,10 @@ pub struct Fault<'a> {
     pub on: &'a [String],
     pub began: usize,
     pub proven: Option<usize>,
+    /// How it was proven.
+    pub how: Option<&'a str>,
+    /// It met nothing, and says so.
+    pub missed: bool,
     pub ended: Option<usize>,
 }
 
@@ -62,8 +68,6 @@ pub struct Run<'a> {
     pub submissions: Vec<Submission<'a>>,
     /// The contents that each id was submitted with.
     pub contents: BTreeMap<&'a str, BTreeSet<&'a str>>,
-    /// The clouds that have shown each event to an observer.
-    pub shown_by: BTreeMap<&'a str, BTreeSet<&'a str>>,
     pub faults: Vec<Fault<'a>>,
     pub healing: Option<Healing<'a>>,
 }
@@ -82,15 +86,8 @@ impl<'a> Run<'a> {
         for submission in &submissions {
             contents.entry(submission.id).or_default().insert(submission.content);
         }
-        let mut shown_by: BTreeMap<_, BTreeSet<_>> = BTreeMap::new();
-        for record in history {
-            if let What::Observed { cloud, id, .. } = &record.what {
-                shown_by.entry(id.as_str()).or_default().insert(cloud.as_str());
-            }
-        }
         Ok(Self {
             history,
-            shown_by,
             clouds: clouds.iter().map(String::as_str).collect(),
             nodes: nodes.iter().map(String::as_str).collect(),
             liars: liars.iter().map(String::as_str).collect(),
@@ -121,23 +118,22 @@ impl<'a> Run<'a> {
         self.contents.get(id).is_some_and(|contents| contents.len() > 1)
     }
 
-    /// What honest clouds acknowledged, without the answers that a cloud gave before it lost all it
-    /// had, for events that no other cloud is known to have held: PENDING promises no more.
+    /// What honest clouds acknowledged. No loss excuses any of it: before a fault takes a whole cloud's
+    /// state it keeps clients away and waits until the others hold everything.
     pub fn owed(&self) -> impl Iterator<Item = &Submission<'a>> {
         self.submissions.iter().filter(|submission| {
-            let acknowledged = matches!(submission.outcome, Outcome::Acknowledged { .. });
-            acknowledged && self.is_honest(submission.cloud) && !self.may_be_lost(submission)
+            matches!(submission.outcome, Outcome::Acknowledged { .. }) && self.is_honest(submission.cloud)
         })
     }
 
-    fn may_be_lost(&self, submission: &Submission<'_>) -> bool {
-        let returned = submission.returned.unwrap_or(submission.invoked);
-        let lost = |fault: &&Fault<'_>| fault.ended.is_none_or(|ended| returned < ended);
-        if !self.losses(submission.cloud).any(|fault| lost(&fault)) {
-            return false;
-        }
-        let mut shown_by = self.shown_by.get(submission.id).into_iter().flatten();
-        !shown_by.any(|cloud| *cloud != submission.cloud)
+    /// How long everything may take to settle, in milliseconds; no history sets its own bound.
+    pub fn limit_ms(&self) -> Option<u64> {
+        let limit = match self.layer() {
+            "sim" => settle::SIM_LIMIT,
+            "real" => settle::REAL_LIMIT,
+            _ => return None,
+        };
+        Some(limit.as_millis() as u64)
     }
 
     /// When each honest cloud first held valid evidence against each liar.
@@ -204,8 +200,8 @@ fn submissions(history: &[Record]) -> Result<Vec<Submission<'_>>, String> {
                 all.push(Submission { client, cloud, id, content, invoked: at, returned: None, outcome });
                 continue;
             }
-            What::Acknowledged { client, id, content, new, .. } => {
-                (client, id, Outcome::Acknowledged { content, new: *new })
+            What::Acknowledged { client, id, content, new, repeated, .. } => {
+                (client, id, Outcome::Acknowledged { content, new: *new, repeated: *repeated })
             }
             What::Refused { client, id, code, first, .. } => {
                 (client, id, Outcome::Refused { code, first: first.as_deref() })
@@ -224,26 +220,24 @@ fn submissions(history: &[Record]) -> Result<Vec<Submission<'_>>, String> {
 fn faults(history: &[Record]) -> Result<Vec<Fault<'_>>, String> {
     let mut all: Vec<Fault<'_>> = Vec::new();
     for (at, record) in history.iter().enumerate() {
-        let (number, proof) = match &record.what {
+        let number = match &record.what {
             What::FaultBegan { number, fault, on, .. } => {
                 if all.iter().any(|fault| fault.number == *number) {
                     return Err(format!("record {at}: fault {number} began twice"));
                 }
-                all.push(Fault { number: *number, name: fault, on, began: at, proven: None, ended: None });
+                all.push(Fault { number: *number, name: fault, on, began: at, proven: None, how: None, missed: false, ended: None });
                 continue;
             }
-            What::FaultMissed { number, .. } => {
-                all.retain(|fault| fault.number != *number);
-                continue;
-            }
-            What::FaultProven { number, .. } => (number, true),
-            What::FaultEnded { number } => (number, false),
+            What::FaultMissed { number, .. } | What::FaultProven { number, .. } | What::FaultEnded { number } => number,
             _ => continue,
         };
         let fault = all.iter_mut().find(|fault| fault.number == *number);
         let fault = fault.ok_or_else(|| format!("record {at}: fault {number} never began"))?;
-        let place = if proof { &mut fault.proven } else { &mut fault.ended };
-        *place = Some(at);
+        match &record.what {
+            What::FaultProven { how, .. } => (fault.proven, fault.how) = (Some(at), Some(how.as_str())),
+            What::FaultMissed { .. } => fault.missed = true,
+            _ => fault.ended = Some(at),
+        }
     }
     Ok(all)
 }

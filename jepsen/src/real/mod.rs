@@ -4,7 +4,6 @@
 
 pub mod cluster;
 pub mod disk;
-mod judge;
 mod kernel;
 pub mod namespace;
 pub mod nemesis;
@@ -18,20 +17,20 @@ use crate::checker::{self, Judged};
 use crate::history::{Record, Recorder, What};
 use crate::port::Port;
 use crate::random::Random;
-use crate::settle::settle;
+use crate::judge::{Judge, Program};
+use crate::settle::{self, settle};
 use crate::workload::{self, Mix, World};
 use anyhow::{Context as _, Result, bail, ensure};
 pub use cluster::is_abandoned;
 
 use cluster::{Build, CLOUDS, Cluster};
-use judge::Verifier;
 use namespace::{Namespace, hide_mounts};
 use nemesis::{Act, Nemesis, Stage};
 use nix::sys::signal::Signal;
 use port::RealPort;
 use probe::{NEEDS, Need};
 use schedule::{Schedule, Slot};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
@@ -39,8 +38,6 @@ use std::time::{Duration, Instant};
 use tercet_tests::programs;
 use tokio::runtime::{Builder, Runtime};
 
-/// How long everything may take to settle once every node runs and is connected again.
-const HEALING: Duration = Duration::from_secs(90);
 /// Between two slots of the schedule.
 const CALM: Duration = Duration::from_millis(800);
 /// How often leaders are looked for.
@@ -186,8 +183,9 @@ fn perform(
     harmed??;
     progress.say("waiting until everything has settled");
     of_operator.block_on(of_operator.spawn(heal(stage.clone())))??;
-    let judge = Verifier::new(out.to_owned());
-    of_clients.block_on(of_clients.spawn(async move { settle(&world, HEALING, &judge).await }))?;
+    let folder = out.join("judged");
+    let judge = Judge { product: Box::new(Program::new(folder.clone())), folder, keep: true, most: usize::MAX };
+    of_clients.block_on(of_clients.spawn(async move { settle(&world, settle::REAL_LIMIT, &judge).await }))?;
     // The cluster ends with it.
     drop(stage);
     Ok(())
@@ -276,18 +274,17 @@ async fn heal(stage: Arc<Stage>) -> Result<()> {
     Ok(())
 }
 
-/// Writes down who leads, whenever that changes.
+/// Writes down who leads, once for each term of a process.
 async fn watch_leaders(stage: Arc<Stage>, world: Arc<World>) {
-    let mut known: BTreeMap<&str, (String, u64)> = BTreeMap::new();
+    let mut known: BTreeSet<(String, u64, u64)> = BTreeSet::new();
     while !world.is_over() {
         for cloud in CLOUDS {
             for (node, view) in stage.cluster.views(cloud).await {
-                let term = view["term"].as_u64().unwrap_or_default();
-                if view["role"] != "leader" || known.get(cloud) == Some(&(node.clone(), term)) {
-                    continue;
+                let number = |name: &str| view[name].as_u64().unwrap_or_default();
+                let (term, process) = (number("term"), number("pid"));
+                if view["role"] == "leader" && known.insert((node.clone(), term, process)) {
+                    stage.recorder.write(What::Led { cloud: cloud.to_owned(), node, term, process });
                 }
-                known.insert(cloud, (node.clone(), term));
-                stage.recorder.write(What::Led { cloud: cloud.to_owned(), node, term });
             }
         }
         tokio::time::sleep(LEADER_POLL).await;

@@ -143,6 +143,8 @@ impl Port for RealPort {
                     cloud: at.to_owned(),
                     content: receipt.content_hash.to_string(),
                     new: receipt.new,
+                    // The client library tries again by itself, and does not tell.
+                    repeated: true,
                 },
                 Err(error) if error.outcome() == Certainty::None => Answer::Refused {
                     code: error.code().unwrap_or("not_served").to_owned(),

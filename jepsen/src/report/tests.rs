@@ -22,7 +22,7 @@ fn history(events: u64, faults: u64) -> Vec<Record> {
             let on = vec![nodes[number as usize % 9].clone()];
             all.push(What::FaultBegan { number, fault: "kill <b>".into(), on, detail: "with \"care\"".into() });
             all.push(What::FaultProven { number, how: "gone".into() });
-            all.push(What::Led { cloud: cloud.clone(), node: format!("{cloud}-1"), term: number });
+            all.push(What::Led { cloud: cloud.clone(), node: format!("{cloud}-1"), term: number, process: number });
             all.push(What::Lied { cloud: "gcp".into(), lie: "fork".into(), detectable: true });
         }
         if number < events {
@@ -31,7 +31,7 @@ fn history(events: u64, faults: u64) -> Vec<Record> {
             all.push(What::Invoked { client: 0, cloud: cloud.clone(), id: id.clone(), content: content.clone() });
             all.push(match number % 9 {
                 8 => What::Unknown { client: 0, cloud: cloud.clone(), id: id.clone(), why: "timeout".into() },
-                _ => What::Acknowledged { client: 0, cloud: cloud.clone(), id: id.clone(), content, new: true },
+                _ => What::Acknowledged { client: 0, cloud: cloud.clone(), id: id.clone(), content, new: true, repeated: false },
             });
             all.push(What::Observed { cloud, id, seen });
         }

@@ -155,7 +155,7 @@ fn terms(run: &Run<'_>, scale: &Scale, node: &str) -> Vec<(u64, u64, u64)> {
     let mut terms: Vec<(u64, u64, u64)> = Vec::new();
     let mut leads = false;
     for record in run.history {
-        let What::Led { cloud, node: leader, term } = &record.what else { continue };
+        let What::Led { cloud, node: leader, term, .. } = &record.what else { continue };
         if cloud != crate::checker::cloud_of(node) {
             continue;
         }

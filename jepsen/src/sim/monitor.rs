@@ -144,7 +144,7 @@ impl Monitor {
         self.cluster.trace.note(|| format!("{seat} leads in term {}", leadership.term));
         if !seat.ends_with("-twin") {
             let (cloud, node) = (cloud(&group).to_owned(), seat.clone());
-            self.recorder.write(What::Led { cloud, node, term: leadership.term });
+            self.recorder.write(What::Led { cloud, node, term: leadership.term, process: running.start });
         }
         if before.is_some() {
             let why = format!("{seat} led {group} in term {}, and leads it again after a restart", leadership.term);

@@ -160,9 +160,10 @@ impl SimPort {
     async fn ask(&self, at: &str, method: Method, path: &str, body: Option<Vec<u8>>) -> Tried {
         let seats = self.cluster.seats_of(at);
         let first = self.random.lock().unwrap_or_else(PoisonError::into_inner).below(seats.len());
-        self.ask_seats(&seats, first, method, path, body).await
+        self.ask_seats(&seats, first, method, path, body).await.0
     }
 
+    /// Also says whether an earlier try than the one that was answered may have done it.
     async fn ask_seats(
         &self,
         seats: &[Seat],
@@ -170,19 +171,19 @@ impl SimPort {
         method: Method,
         path: &str,
         body: Option<Vec<u8>>,
-    ) -> Tried {
+    ) -> (Tried, bool) {
         let begun = Instant::now();
         let (mut unknown, mut last) = (false, "no node could be reached".to_owned());
         while begun.elapsed() < PATIENCE {
             for step in 0..seats.len() {
                 let seat = &seats[(first + step) % seats.len()];
                 match self.call(seat, &method, path, body.as_deref()).await {
-                    Reply::Said(200..=299, value, bytes) => return Tried::Ok(value, bytes),
+                    Reply::Said(200..=299, value, bytes) => return (Tried::Ok(value, bytes), unknown),
                     Reply::Said(status, problem, _) => {
                         unknown |= problem["outcome"] == "unknown";
                         last = format!("{seat}: {status} {}", problem["code"]);
                         if problem["retryable"] != true && problem["code"] != "not_leader" {
-                            return Tried::Refused(problem);
+                            return (Tried::Refused(problem), unknown);
                         }
                     }
                     Reply::Lost => (unknown, last) = (true, format!("{seat}: no answer")),
@@ -191,7 +192,8 @@ impl SimPort {
             }
             tokio::time::sleep(PAUSE).await;
         }
-        if unknown { Tried::Unknown(last) } else { Tried::Nothing(last) }
+        let tried = if unknown { Tried::Unknown(last) } else { Tried::Nothing(last) };
+        (tried, unknown)
     }
 
     /// Submits at these seats: a twin's clients know no others.
@@ -200,12 +202,16 @@ impl SimPort {
         let body = event.draft().json(signature).get().as_bytes().to_vec();
         let path = format!("/v1/tenants/{}/events", event.tenant());
         let first = self.random.lock().unwrap_or_else(PoisonError::into_inner).below(seats.len());
-        match self.ask_seats(seats, first, Method::POST, &path, Some(body)).await {
+        let (tried, repeated) = self.ask_seats(seats, first, Method::POST, &path, Some(body)).await;
+        match tried {
             Tried::Ok(receipt, _) => Answer::Acknowledged {
                 cloud: seats[0].split('-').next().unwrap_or_default().to_owned(),
                 content: receipt["contentHash"].as_str().unwrap_or_default().to_owned(),
                 new: receipt["new"] == true,
+                repeated,
             },
+            // What the earlier try did is not known.
+            Tried::Refused(problem) if repeated => Answer::Unknown(format!("refused when tried again: {problem}")),
             Tried::Refused(problem) => Answer::Refused {
                 code: problem["code"].as_str().unwrap_or_default().to_owned(),
                 first: problem["firstContentHash"].as_str().map(ToOwned::to_owned),

@@ -10,19 +10,19 @@ use super::port::SimPort;
 use super::swarm::{Lie, Swarm};
 use super::trace::Trace;
 use crate::history::{Record, Recorder, What};
-use crate::settle::{self, Judge};
+use crate::judge::{Judge, Library};
+use crate::settle;
 use crate::workload::{self, World};
 use std::io::Write;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
-use tercet_core::certificate::TrustBundle;
 use tokio::task::JoinSet;
 use tokio::time::Instant;
 
 /// How long the cluster may take to form.
 const FORMING: Duration = Duration::from_secs(60);
-/// How long everything may take to settle after healing.
-const SETTLING: Duration = Duration::from_secs(120);
+/// The most certificates that the separate program verifies after one run, and the most proofs.
+const MOST_SEPARATELY: usize = 6;
 const LOOK: Duration = Duration::from_millis(50);
 /// The part of a run in which faults begin; the rest is for healing.
 const STORMY: (u32, u32) = (9, 10);
@@ -56,32 +56,6 @@ pub struct Report {
     /// Events of which two contents became FINAL, under a liar.
     pub conflicts: usize,
     pub swarm: Swarm,
-}
-
-/// Verifies with the client library.
-struct Library;
-
-impl Library {
-    fn verify(bytes: &[u8], trust: &[u8]) -> Result<tercet::verify::Checked, String> {
-        let trust: TrustBundle = tercet::verify::read_trust(trust, None).map_err(|error| error.to_string())?;
-        tercet::verify::verify(bytes, &trust).map_err(|error| error.to_string())
-    }
-}
-
-impl Judge for Library {
-    fn certificate(&self, bytes: &[u8], trust: &[u8]) -> Result<String, String> {
-        match Self::verify(bytes, trust)? {
-            tercet::verify::Checked::Certificate(verified) => Ok(tercet::events::level_name(verified.level).to_owned()),
-            tercet::verify::Checked::Evidence(_) => Err("it is evidence".into()),
-        }
-    }
-
-    fn evidence(&self, bytes: &[u8], trust: &[u8]) -> Result<String, String> {
-        match Self::verify(bytes, trust)? {
-            tercet::verify::Checked::Evidence(found) => Ok(found.cloud.to_string()),
-            tercet::verify::Checked::Certificate(_) => Err("it is a certificate".into()),
-        }
-    }
 }
 
 /// Runs a seed on a thread of its own. A panic of the harness itself is passed on.
@@ -127,7 +101,9 @@ async fn simulate(options: Options) -> Report {
     let world = Arc::new(World::new(port.clone(), recorder.clone(), swarm.mix, options.seed, honest.clone()));
     storm(&cluster, &port, &monitor, &recorder, &swarm, &world, begun + options.sim_time * STORMY.0 / STORMY.1).await;
     trace.note(|| "everything is healed".into());
-    settle::settle(&world, SETTLING, &Library).await;
+    let folder = std::env::temp_dir().join(format!("jepsen-{}-{}", std::process::id(), options.seed));
+    let judge = Judge { product: Box::new(Library), folder, keep: false, most: MOST_SEPARATELY };
+    settle::settle(&world, settle::SIM_LIMIT, &judge).await;
     monitor.compare_replicas();
     for panic in take_panics() {
         monitor.violated("no task panics", panic);
@@ -209,10 +185,10 @@ async fn storm(
         }
     };
     tokio::join!(nemesis.run(until), lying);
-    if let Some((liar, _)) = &liar {
-        liar.note_detectable();
-    }
     nemesis.restart_all().await;
+    if let Some((liar, _)) = &liar {
+        liar.note_detectable().await;
+    }
     world.end();
     while actors.join_next().await.is_some() {}
 }

@@ -16,7 +16,12 @@ fn ask(client: u64, cloud: &str, content: &str) -> What {
 }
 
 fn yes(client: u64, content: &str, new: bool) -> What {
-    What::Acknowledged { client, cloud: String::new(), id: ID.into(), content: content.into(), new }
+    What::Acknowledged { client, cloud: String::new(), id: ID.into(), content: content.into(), new, repeated: false }
+}
+
+fn again(client: u64, content: &str) -> What {
+    let (cloud, id, content) = (String::new(), ID.into(), content.into());
+    What::Acknowledged { client, cloud, id, content, new: false, repeated: true }
 }
 
 fn no(client: u64, first: &str) -> What {
@@ -58,6 +63,12 @@ fn the_first_content_is_kept() {
     impossible([ask(1, "aws", "a"), yes(1, "a", true), ask(2, "aws", "b"), yes(2, "b", true)]);
     impossible([ask(1, "aws", "a"), yes(1, "a", true), ask(2, "aws", "a"), yes(2, "a", true)]);
     impossible([ask(1, "aws", "a"), yes(1, "a", true), ask(2, "aws", "b"), no(2, "c")]);
+}
+
+#[test]
+fn a_first_submission_is_new_unless_an_earlier_try_of_it_was_taken() {
+    possible([ask(1, "aws", "a"), again(1, "a")]);
+    impossible([ask(1, "aws", "a"), yes(1, "a", false)]);
 }
 
 #[test]
@@ -105,6 +116,10 @@ fn a_lost_state_forgets_once_and_what_liars_answer_is_not_judged() {
         || What::FaultBegan { number: 1, fault: LOST_STATE.into(), on: vec!["aws".into()], detail: String::new() };
     let first = || [ask(1, "aws", "a"), yes(1, "a", true)];
     possible(first().into_iter().chain([lost(), ask(2, "aws", "b"), yes(2, "b", true)]));
+    // Once it is over nothing is forgotten any more.
+    let over = || What::FaultEnded { number: 1 };
+    let after = |lost: [What; 2]| lost.into_iter().chain(first()).chain([ask(2, "aws", "b"), yes(2, "b", true)]);
+    impossible(after([lost(), over()]));
     possible(first().into_iter().chain([lost(), ask(2, "aws", "b"), no(2, "a")]));
     impossible(first().into_iter().chain([
         lost(),

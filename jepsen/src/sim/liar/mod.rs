@@ -33,6 +33,10 @@ use tokio::time::Instant;
 /// Between two events that the liar's own clients submit.
 const PAUSE: (Duration, Duration) = (Duration::from_millis(300), Duration::from_millis(3_000));
 
+/// How long the honest clouds may take until both have a leader again.
+const PATIENCE: Duration = Duration::from_secs(60);
+const LOOK: Duration = Duration::from_millis(50);
+
 pub struct Liar {
     pub cluster: Cluster,
     pub port: Arc<SimPort>,
@@ -119,19 +123,32 @@ impl Liar {
             answer if cloud == self.cloud => {
                 What::Unknown { client, cloud, id, why: format!("a liar's answer: {answer:?}") }
             }
-            Answer::Acknowledged { cloud, content, new } => What::Acknowledged { client, cloud, id, content, new },
+            Answer::Acknowledged { cloud, content, new, repeated } => {
+                What::Acknowledged { client, cloud, id, content, new, repeated }
+            }
             Answer::Refused { code, first } => What::Refused { client, cloud, id, code, first },
             Answer::Unknown(why) => What::Unknown { client, cloud, id, why },
         });
     }
 
-    /// Whether the two honest clouds hold different histories of the liar's log. They do not know
-    /// yet; once they talk, they must prove it.
-    pub fn note_detectable(&self) {
+    /// Whether the two honest clouds hold different histories of the liar's log, once both have a leader to
+    /// be asked. Once they talk, they must prove it.
+    pub async fn note_detectable(&self) {
         let liar = CloudId::new(self.cloud.clone()).expect("a cloud's name");
         let others = self.others();
-        let logs: Vec<Vec<Leaf>> = others.iter().filter_map(|at| self.log(at, &liar)).collect();
-        let [one, other] = &logs[..] else { return };
+        let begun = Instant::now();
+        let logs = loop {
+            let logs: Vec<Vec<Leaf>> = others.iter().filter_map(|at| self.log(at, &liar)).collect();
+            if logs.len() == others.len() {
+                break logs;
+            }
+            if begun.elapsed() > PATIENCE {
+                let why = format!("{others:?} do not both have a leader {} s after healing", PATIENCE.as_secs());
+                return self.monitor.violated("the honest clouds can be asked for the liar's log", why);
+            }
+            tokio::time::sleep(LOOK).await;
+        };
+        let [one, other] = &logs[..] else { unreachable!("there are two other clouds") };
         if let Some(index) = one.iter().zip(other).position(|(a, b)| a != b) {
             let lie = format!("its log differs from leaf {index} on, at {} and {}", others[0], others[1]);
             self.recorder.write(What::Lied { cloud: self.cloud.clone(), lie, detectable: true });
