@@ -9,9 +9,11 @@ use std::collections::BTreeSet;
 /// The least acknowledged events: three for each of three clouds. A short run with a light load has
 /// little more; longer ones are asked for more below.
 const LEAST_EVENTS: usize = 9;
-/// A single client whose every call times out still tries once in so long; a run with fewer
-/// acknowledged events spent its time waiting.
-const MS_PER_EVENT: u64 = 10_000;
+/// The lightest load of the simulation brings an acknowledged event in some three seconds; a run with
+/// fewer than half of that spent its time waiting.
+const MS_PER_EVENT: u64 = 6_000;
+/// At least one submission in so many is acknowledged.
+const MOST_TRIES: usize = 4;
 /// The same while faults last and some honest cloud has a majority of its nodes untouched: more
 /// patient, since elections and timeouts take their part.
 const MS_PER_EVENT_UNDER_FAULTS: u64 = 20_000;
@@ -70,6 +72,10 @@ fn worked(run: &Run<'_>) -> Result<(), String> {
     if ids.len() < needed {
         let (found, over) = (ids.len(), last - first);
         return Err(format!("{found} events were acknowledged in {over} ms, at least {needed} are needed"));
+    }
+    let tried = run.submissions.iter().filter(|of| run.is_honest(of.cloud)).count();
+    if acknowledged.len() * MOST_TRIES < tried {
+        return Err(format!("of {tried} submissions {} were acknowledged", acknowledged.len()));
     }
     for cloud in run.honest() {
         if !acknowledged.iter().any(|of| of.cloud == cloud) {

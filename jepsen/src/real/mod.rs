@@ -5,6 +5,7 @@
 pub mod cluster;
 pub mod disk;
 mod kernel;
+mod logs;
 pub mod namespace;
 pub mod nemesis;
 pub mod port;
@@ -186,9 +187,9 @@ fn perform(
     let folder = out.join("judged");
     let judge = Judge { product: Box::new(Program::new(folder.clone())), folder, keep: true, most: usize::MAX };
     of_clients.block_on(of_clients.spawn(async move { settle(&world, settle::REAL_LIMIT, &judge).await }))?;
-    // The cluster ends with it.
-    drop(stage);
-    Ok(())
+    progress.say("comparing the logs of all nodes");
+    compare_logs(&stage)
+    // The cluster ends with the stage.
 }
 
 fn runtime_in(namespace: Option<Namespace>) -> Result<Runtime> {
@@ -271,6 +272,18 @@ async fn heal(stage: Arc<Stage>) -> Result<()> {
         let invariant = "after healing every node runs".to_owned();
         stage.recorder.write(What::Violated { invariant, why: format!("{error:#}") });
     }
+    Ok(())
+}
+
+/// Ends all processes, and looks at what they leave.
+fn compare_logs(stage: &Stage) -> Result<()> {
+    stage.cluster.kill(&stage.cluster.names())?;
+    let why = match logs::compare(&stage.cluster) {
+        Ok(0) => "no entry was found at two nodes".to_owned(),
+        Ok(_) => return Ok(()),
+        Err(error) => format!("{error:#}"),
+    };
+    stage.recorder.write(What::Violated { invariant: "one log id, one payload".into(), why });
     Ok(())
 }
 

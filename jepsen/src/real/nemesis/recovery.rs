@@ -3,15 +3,18 @@
 use super::damage::{forget, take_down};
 use super::network::client_links;
 use super::{Act, Fault};
+use crate::port::Port as _;
 use crate::real::cluster::SETTLE_LIMIT;
 use crate::real::namespace::command;
 use crate::real::switch::Effect;
 use anyhow::{Context as _, Result, bail, ensure};
 use nix::sys::signal::Signal;
 use serde_json::Value;
+use std::collections::BTreeSet;
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::time::Instant;
+use tercet_core::tenants::Confirm;
 use tercet_tests::programs;
 
 /// What a backup of a node holds. Its keys stay where they are, as if the backup had held them too.
@@ -144,6 +147,7 @@ async fn hand_over(act: &Act) -> Result<crate::real::switch::Harm> {
         }
         if let Ok(own) = own
             && held.iter().all(|size| size.as_ref().is_ok_and(|size| *size == own))
+            && events_are_held(act).await.is_ok_and(|held| held)
         {
             return Ok(cut);
         }
@@ -152,6 +156,22 @@ async fn hand_over(act: &Act) -> Result<crate::real::switch::Harm> {
         }
         tokio::time::sleep(super::POLL).await;
     }
+}
+
+/// Whether the others list every event of this act's cloud, with its content.
+async fn events_are_held(act: &Act) -> Result<bool, String> {
+    for confirm in [Confirm::Auto, Confirm::Manual] {
+        let own = act.stage.port.list(act.cloud, confirm).await?;
+        for other in act.other_clouds() {
+            let listed = act.stage.port.list(other, confirm).await?;
+            let whole = listed.into_iter().filter(|(_, seen)| seen.content.is_some());
+            let whole: BTreeSet<String> = whole.map(|(id, _)| id).collect();
+            if own.iter().any(|(id, _)| !whole.contains(id)) {
+                return Ok(false);
+            }
+        }
+    }
+    Ok(true)
 }
 
 /// The size of the act's cloud's log, as the leader of `by` holds it.
