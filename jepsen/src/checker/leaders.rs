@@ -25,7 +25,9 @@ fn leaders(run: &Run<'_>) -> Result<(), String> {
         let first = led.entry((cloud, group, *term, node)).or_insert(process);
         if *first != process {
             let at = record.time_ms();
-            return Err(format!("{node} led {cloud} in term {term}, and at {at} ms another process of it leads it again"));
+            return Err(format!(
+                "{node} led {cloud} in term {term}, and at {at} ms another process of it leads it again"
+            ));
         }
     }
     Ok(())

@@ -225,7 +225,16 @@ fn faults(history: &[Record]) -> Result<Vec<Fault<'_>>, String> {
                 if all.iter().any(|fault| fault.number == *number) {
                     return Err(format!("record {at}: fault {number} began twice"));
                 }
-                all.push(Fault { number: *number, name: fault, on, began: at, proven: None, how: None, missed: false, ended: None });
+                all.push(Fault {
+                    number: *number,
+                    name: fault,
+                    on,
+                    began: at,
+                    proven: None,
+                    how: None,
+                    missed: false,
+                    ended: None,
+                });
                 continue;
             }
             What::FaultMissed { number, .. } | What::FaultProven { number, .. } | What::FaultEnded { number } => number,

@@ -16,9 +16,9 @@ pub mod switch;
 
 use crate::checker::{self, Judged};
 use crate::history::{Record, Recorder, What};
+use crate::judge::{Judge, Program};
 use crate::port::Port;
 use crate::random::Random;
-use crate::judge::{Judge, Program};
 use crate::settle::{self, settle};
 use crate::workload::{self, Mix, World};
 use anyhow::{Context as _, Result, bail, ensure};

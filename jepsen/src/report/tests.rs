@@ -31,7 +31,14 @@ fn history(events: u64, faults: u64) -> Vec<Record> {
             all.push(What::Invoked { client: 0, cloud: cloud.clone(), id: id.clone(), content: content.clone() });
             all.push(match number % 9 {
                 8 => What::Unknown { client: 0, cloud: cloud.clone(), id: id.clone(), why: "timeout".into() },
-                _ => What::Acknowledged { client: 0, cloud: cloud.clone(), id: id.clone(), content, new: true, repeated: false },
+                _ => What::Acknowledged {
+                    client: 0,
+                    cloud: cloud.clone(),
+                    id: id.clone(),
+                    content,
+                    new: true,
+                    repeated: false,
+                },
             });
             all.push(What::Observed { cloud, id, seen });
         }

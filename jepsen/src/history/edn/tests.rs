@@ -127,7 +127,8 @@ fn invoked(client: u64) -> What {
 #[test]
 fn a_submission_is_an_invocation_and_its_answer() {
     let (cloud, id, content) = (String::from("aws"), String::from("c0-1"), String::from("h"));
-    let ok = What::Acknowledged { client: 0, cloud: cloud.clone(), id: id.clone(), content, new: true, repeated: false };
+    let ok =
+        What::Acknowledged { client: 0, cloud: cloud.clone(), id: id.clone(), content, new: true, repeated: false };
     let fail = What::Refused { client: 1, cloud, id, code: "id_reuse".into(), first: Some("g".into()) };
     let all = export(vec![invoked(0), ok, invoked(1), fail]);
     let tuple = |value| Edn::Vector(vec![string("aws/c0-1"), value]);
