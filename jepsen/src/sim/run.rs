@@ -9,6 +9,7 @@ use super::nemesis::Nemesis;
 use super::port::SimPort;
 use super::swarm::{Lie, Swarm};
 use super::trace::Trace;
+use super::views::Checks;
 use crate::history::{Record, Recorder, What};
 use crate::settle::{self, Judge};
 use crate::workload::{self, World};
@@ -55,6 +56,8 @@ pub struct Report {
     pub frames: u64,
     /// Events of which two contents became FINAL, under a liar.
     pub conflicts: usize,
+    /// How often the invariants of states were evaluated.
+    pub checks: Checks,
     pub swarm: Swarm,
 }
 
@@ -128,6 +131,7 @@ async fn simulate(options: Options) -> Report {
     storm(&cluster, &port, &monitor, &recorder, &swarm, &world, begun + options.sim_time * STORMY.0 / STORMY.1).await;
     trace.note(|| "everything is healed".into());
     settle::settle(&world, SETTLING, &Library).await;
+    monitor.finish().await;
     monitor.compare_replicas();
     for panic in take_panics() {
         monitor.violated("no task panics", panic);
@@ -135,11 +139,12 @@ async fn simulate(options: Options) -> Report {
     let history = recorder.finish();
     trace.note(|| format!("{} records", history.len()));
     let frames = cluster.network.counts().0;
-    let conflicts = monitor.conflicts();
+    let (conflicts, checks) = (monitor.conflicts(), monitor.checks());
     cluster.seats().iter().for_each(|seat| cluster.kill(seat));
     let (simulated, real) = (begun.elapsed(), real.elapsed());
     let digest = digest(&trace, &history);
-    Report { seed: options.seed, history, digest, simulated, real, frames, conflicts, swarm: Swarm::clone(&swarm) }
+    let swarm = Swarm::clone(&swarm);
+    Report { seed: options.seed, history, digest, simulated, real, frames, conflicts, checks, swarm }
 }
 
 fn digest(trace: &Trace, history: &[Record]) -> u64 {
