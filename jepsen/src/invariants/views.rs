@@ -6,6 +6,7 @@ use tercet_core::genesis::Genesis;
 use tercet_core::ids::{CloudId, EpochId, EventKey, Hash, TenantId};
 use tercet_core::records::{Broken, Records};
 use tercet_core::state::State;
+use tercet_core::tenants::Confirm;
 use tercet_core::transparency::Verdict;
 
 /// All clouds at one moment. A lying cloud may be here more than once, or not at all.
@@ -32,6 +33,8 @@ pub struct EventView {
     /// The content that the level is about, salted as the leaves hold it.
     pub settled: Option<Hash>,
     pub votes: Vec<VoteView>,
+    /// Whether its tenant lets operators answer: they may take any time.
+    pub by_hand: bool,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -71,7 +74,7 @@ impl CloudView {
         let mut view = Self::without_events(state, records, before)?;
         for (tenant, key) in events {
             if let Some(event) = state.event(records, tenant, key)? {
-                view.events.insert((tenant.clone(), key.clone()), EventView::of(&event.record));
+                view.events.insert((tenant.clone(), key.clone()), EventView::of(state, tenant, &event.record));
             }
         }
         Ok(view)
@@ -82,7 +85,7 @@ impl CloudView {
         let mut view = Self::without_events(state, records, before)?;
         for tenant in state.tenants() {
             for (_, record) in state.events(records, &tenant.id, 0, usize::MAX)? {
-                let event = EventView::of(&record);
+                let event = EventView::of(state, &tenant.id, &record);
                 view.events.extend(record.key.map(|key| (key, event)));
             }
         }
@@ -101,14 +104,15 @@ impl CloudView {
 }
 
 impl EventView {
-    fn of(record: &EventRecord) -> Self {
+    fn of(state: &State, tenant: &TenantId, record: &EventRecord) -> Self {
         let vote = |vote: &RecordedVote| VoteView {
             cloud: vote.cloud.clone(),
             verdict: vote.verdict(),
             content: vote.vote.content,
         };
         let votes = record.votes.iter().map(vote).collect();
-        Self { level: record.level, marks: record.marks, settled: record.settled, votes }
+        let by_hand = state.tenant(tenant).is_some_and(|tenant| tenant.confirm == Confirm::Manual);
+        Self { level: record.level, marks: record.marks, settled: record.settled, votes, by_hand }
     }
 
     pub fn is_final(&self) -> bool {

@@ -38,7 +38,7 @@ fn event(level: Level, voters: &[&str]) -> EventView {
     let content = Hash([1; 32]);
     let vote = |name: &&str| VoteView { cloud: cloud(name), verdict: Verdict::Confirm, content };
     let settled = (level >= Level::Final).then_some(content);
-    EventView { level, marks: Marks::default(), settled, votes: voters.iter().map(vote).collect() }
+    EventView { level, marks: Marks::default(), settled, votes: voters.iter().map(vote).collect(), by_hand: false }
 }
 
 /// A cloud that holds so many leaves of every log, and an event that all confirmed.
@@ -155,6 +155,24 @@ fn what_honest_clouds_do_not_agree_on_in_the_end_is_a_violation() {
     views.judge(&clouds(&["aws", "azure"]));
     let expected = ["honest clouds agree on every level, mark and content", "what honest clouds agree on is settled"];
     assert_eq!(names(views.unquiet()), expected);
+}
+
+#[test]
+fn only_an_operator_may_leave_an_event_pending() {
+    let unquiet = |by_hand, voters: &[&str]| {
+        let mut views = views(&[]);
+        for name in CLOUDS {
+            let mut waits = view(name, 3);
+            waits.events.insert(key(), EventView { by_hand, ..event(Level::Pending, voters) });
+            views.take(5, waits);
+        }
+        views.judge(&clouds(&CLOUDS));
+        names(views.unquiet())
+    };
+    let broken = ["what honest clouds agree on is settled"];
+    assert_eq!(unquiet(false, &["aws"]), broken);
+    assert_eq!(unquiet(true, &["aws"]), [""; 0]);
+    assert_eq!(unquiet(true, &["aws", "azure"]), broken, "a quorum agrees, and it is still PENDING");
 }
 
 #[test]
