@@ -25,7 +25,7 @@ const LOOK: Duration = Duration::from_millis(50);
 /// How often whole states are compared; it takes its time.
 const COMPARE: Duration = Duration::from_secs(30);
 /// How often the invariants of states are evaluated.
-const EVALUATE: Duration = Duration::from_secs(5);
+const EVALUATE: Duration = Duration::from_secs(10);
 /// How long after healing the honest clouds may take to know all of each other: what clients see may
 /// settle before the last audit is known everywhere.
 const QUIET: Duration = Duration::from_secs(60);
@@ -433,3 +433,6 @@ fn hash(bytes: &[u8]) -> u64 {
     hasher.write(bytes);
     hasher.finish()
 }
+
+#[cfg(test)]
+mod tests;

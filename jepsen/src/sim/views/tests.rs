@@ -27,7 +27,7 @@ fn views(liars: &[&str]) -> HonestViews {
 }
 
 fn epoch(name: &str) -> EpochId {
-    EpochId(key_of(name).public().0)
+    EpochId([name.as_bytes()[1]; 16])
 }
 
 fn key() -> (TenantId, EventKey) {
