@@ -1,5 +1,6 @@
 //! Liveness once all is delivered: what honest clouds of a quorum confirm is FINAL, and SEALED if no
-//! cloud lies. Without a liar nothing stays PENDING.
+//! cloud lies. Without a liar nothing stays PENDING, unless an operator is to answer and does not: what
+//! waits for operators is QUARANTINED at the latest when every cloud's has answered.
 
 use super::{Verdict, Views};
 use std::collections::{BTreeMap, BTreeSet};
@@ -15,11 +16,12 @@ pub fn check(views: &Views<'_>) -> Verdict {
         }
         let weight = |clouds: &BTreeSet<&CloudId>| clouds.iter().map(|cloud| views.genesis.weight(cloud)).sum::<u64>();
         let agreed = voters.values().any(|clouds| weight(clouds) >= u64::from(views.genesis.quorum));
+        let answered = views.genesis.clouds().all(|cloud| event.votes.iter().any(|vote| vote.cloud == *cloud));
         let least = match (agreed, everybody) {
             (true, true) => Level::Sealed,
             (true, false) => Level::Final,
-            (false, true) => Level::Quarantined,
-            (false, false) => Level::Pending,
+            (false, true) if !event.by_hand || answered => Level::Quarantined,
+            (false, _) => Level::Pending,
         };
         if event.level < least {
             let (id, level) = (key.1.id(), event.level);

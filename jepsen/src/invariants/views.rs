@@ -1,11 +1,12 @@
 //! The picture that invariants see: what each cloud holds, read from its state and records.
 
 use std::collections::{BTreeMap, BTreeSet};
-use tercet_core::events::{Level, Marks};
+use tercet_core::events::{EventRecord, Level, Marks, RecordedVote};
 use tercet_core::genesis::Genesis;
 use tercet_core::ids::{CloudId, EpochId, EventKey, Hash, TenantId};
 use tercet_core::records::{Broken, Records};
 use tercet_core::state::State;
+use tercet_core::tenants::Confirm;
 use tercet_core::transparency::Verdict;
 
 /// All clouds at one moment. A lying cloud may be here more than once, or not at all.
@@ -32,6 +33,8 @@ pub struct EventView {
     /// The content that the level is about, salted as the leaves hold it.
     pub settled: Option<Hash>,
     pub votes: Vec<VoteView>,
+    /// Whether its tenant lets operators answer: they may take any time.
+    pub by_hand: bool,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -68,42 +71,50 @@ impl CloudView {
         events: &[(TenantId, EventKey)],
         before: Option<&CloudView>,
     ) -> Result<Self, Broken> {
-        let mut view = Self {
+        let mut view = Self::without_events(state, records, before)?;
+        for (tenant, key) in events {
+            if let Some(event) = state.event(records, tenant, key)? {
+                view.events.insert((tenant.clone(), key.clone()), EventView::of(state, tenant, &event.record));
+            }
+        }
+        Ok(view)
+    }
+
+    /// The same of every event that the cloud lists, of all tenants.
+    pub fn read_all(state: &State, records: &dyn Records, before: Option<&CloudView>) -> Result<Self, Broken> {
+        let mut view = Self::without_events(state, records, before)?;
+        for tenant in state.tenants() {
+            for (_, record) in state.events(records, &tenant.id, 0, usize::MAX)? {
+                let event = EventView::of(state, &tenant.id, &record);
+                view.events.extend(record.key.map(|key| (key, event)));
+            }
+        }
+        Ok(view)
+    }
+
+    fn without_events(state: &State, records: &dyn Records, before: Option<&CloudView>) -> Result<Self, Broken> {
+        Ok(Self {
             cloud: state.me().clone(),
             events: BTreeMap::new(),
             logs: logs(state),
             flagged: state.genesis().clouds().filter(|cloud| state.is_flagged(cloud)).cloned().collect(),
-            evidence: BTreeMap::new(),
-        };
-        view.evidence = proofs(state, records, before)?;
-        view.refresh_events(state, records, events)?;
-        Ok(view)
-    }
-
-    /// Reads these events again: enough after a command whose facts name them.
-    pub fn refresh_events(
-        &mut self,
-        state: &State,
-        records: &dyn Records,
-        events: &[(TenantId, EventKey)],
-    ) -> Result<(), Broken> {
-        for (tenant, key) in events {
-            let Some(view) = state.event(records, tenant, key)? else { continue };
-            let vote = |vote: &tercet_core::events::RecordedVote| VoteView {
-                cloud: vote.cloud.clone(),
-                verdict: vote.verdict(),
-                content: vote.vote.content,
-            };
-            let record = view.record;
-            let votes = record.votes.iter().map(vote).collect();
-            let event = EventView { level: record.level, marks: record.marks, settled: record.settled, votes };
-            self.events.insert((tenant.clone(), key.clone()), event);
-        }
-        Ok(())
+            evidence: proofs(state, records, before)?,
+        })
     }
 }
 
 impl EventView {
+    fn of(state: &State, tenant: &TenantId, record: &EventRecord) -> Self {
+        let vote = |vote: &RecordedVote| VoteView {
+            cloud: vote.cloud.clone(),
+            verdict: vote.verdict(),
+            content: vote.vote.content,
+        };
+        let votes = record.votes.iter().map(vote).collect();
+        let by_hand = state.tenant(tenant).is_some_and(|tenant| tenant.confirm == Confirm::Manual);
+        Self { level: record.level, marks: record.marks, settled: record.settled, votes, by_hand }
+    }
+
     pub fn is_final(&self) -> bool {
         self.level >= Level::Final
     }

@@ -107,9 +107,9 @@ impl Clouds {
     }
 
     fn judge(&self, before: &Cloud, after: Id) -> Step {
-        match invariants::broken_by(&before.view, &self.get(after).view) {
+        match invariants::broken_by(&before.view, &self.get(after).view).first() {
             None => Ok(after),
-            Some(broken) => Err(broken.into()),
+            Some((name, why)) => Err(format!("{name}: {why}").into()),
         }
     }
 

@@ -82,9 +82,17 @@ impl FinalityModel {
     }
 }
 
+/// What must hold in every state. A cloud of the model has one replica, which applies what is
+/// committed: it is always at rest.
+pub fn broken_now(views: &Views<'_>) -> Vec<invariants::Broken> {
+    let honest = views.clouds.iter().filter(|view| views.is_honest(&view.cloud));
+    let at_rest = honest.flat_map(|owner| invariants::broken_at_rest(owner, views));
+    invariants::broken(&invariants::ALWAYS, views).into_iter().chain(at_rest).collect()
+}
+
 fn judge_quiet(views: &Views<'_>) -> Vec<Wrong> {
     let mut broken = invariants::broken(&invariants::WHEN_QUIET, views);
-    broken.extend(invariants::broken(&invariants::ALWAYS, views));
+    broken.extend(broken_now(views));
     let wrong = |(invariant, why): (_, String)| Wrong { invariant, why: format!("once all is told, {why}") };
     broken.into_iter().map(wrong).collect()
 }

@@ -6,7 +6,8 @@ use super::clouds::{Clouds, Id};
 use super::config::{Config, Reach};
 use super::deliver::What;
 use super::federation::{Federation, MAX_EPOCHS, NAMES, id};
-use crate::invariants::{self, CloudView, Views};
+use super::quiet::broken_now;
+use crate::invariants::{CloudView, Views};
 use stateright::{Model, Property};
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -232,7 +233,7 @@ impl FinalityModel {
             return Some(broken.to_string());
         }
         let copies = &system.clouds[..self.copies()];
-        let broken = self.with_views(copies, |views| invariants::broken(&invariants::ALWAYS, views));
+        let broken = self.with_views(copies, broken_now);
         if let Some((name, why)) = broken.first() {
             return Some(format!("{name}: {why}"));
         }

@@ -15,3 +15,4 @@ pub mod run;
 pub mod summary;
 pub mod swarm;
 pub mod trace;
+pub mod views;

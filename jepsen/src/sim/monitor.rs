@@ -1,23 +1,34 @@
 //! Watches the running system from inside, at every applied entry, for what no client can see: the
-//! invariants of Raft, and those of levels and convictions. It never touches anything.
+//! invariants of Raft, and those of levels and convictions. Every few seconds it lets `views.rs` judge
+//! whole states. It never touches anything.
+
+mod levels;
 
 use super::cluster::{CLOUDS, Cluster, Running};
 use super::network::Seat;
+use super::views::{Checks, EVALUATED, HonestViews};
 use crate::history::{Recorder, What};
+use levels::Levels;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 use tercet_core::events::Level;
 use tercet_core::fact::Fact;
-use tercet_core::ids::{EventKey, Hash, TenantId};
+use tercet_core::ids::{CloudId, EventKey, Hash, TenantId};
 use tercet_core::records::Row;
 use tercetd::raft::FactBatch;
 use tercetd::storage::wal::Position;
 use tokio::sync::broadcast::error::RecvError;
+use tokio::time::Instant;
 
 const LOOK: Duration = Duration::from_millis(50);
 /// How often whole states are compared; it takes its time.
 const COMPARE: Duration = Duration::from_secs(30);
+/// How often the invariants of states are evaluated.
+const EVALUATE: Duration = Duration::from_secs(10);
+/// How long after healing the honest clouds may take to know all of each other: what clients see may
+/// settle before the last audit is known everywhere.
+const QUIET: Duration = Duration::from_secs(60);
 /// The most violations that are written down: the first ones tell the story.
 const MAX_VIOLATIONS: usize = 20;
 
@@ -29,6 +40,8 @@ pub struct Monitor {
     cluster: Cluster,
     recorder: Arc<Recorder>,
     liars: BTreeSet<String>,
+    begun: Instant,
+    views: Mutex<HonestViews>,
     inner: Mutex<Inner>,
 }
 
@@ -40,7 +53,8 @@ struct Inner {
     entries: BTreeMap<(Group, Position), u64>,
     applied: BTreeMap<(Group, u64), Position>,
     checked: BTreeMap<Seat, u64>,
-    /// The highest standing that each cloud showed of each event.
+    /// The levels that each cloud showed of each event since its log began, and its highest standing.
+    levels: BTreeMap<(Group, Event), Levels>,
     standings: BTreeMap<(Group, Event), Standing>,
     /// The content that each honest cloud called SEALED, or FINAL.
     settled: BTreeMap<(Event, Level), BTreeMap<Hash, Group>>,
@@ -67,24 +81,67 @@ fn cloud(group: &str) -> &str {
     group.split('-').next().unwrap_or_default()
 }
 
+fn id(cloud: &str) -> CloudId {
+    CloudId::new(cloud).expect("a cloud's name")
+}
+
 impl Monitor {
     pub fn start(cluster: Cluster, recorder: Arc<Recorder>, liars: &[String]) -> Arc<Self> {
-        let liars = liars.iter().cloned().collect();
-        let monitor = Arc::new(Self { cluster, recorder, liars, inner: Mutex::default() });
-        let (watching, comparing) = (monitor.clone(), monitor.clone());
-        tokio::spawn(async move {
-            loop {
-                watching.look();
-                tokio::time::sleep(LOOK).await;
-            }
-        });
-        tokio::spawn(async move {
-            loop {
-                tokio::time::sleep(COMPARE).await;
-                comparing.compare_replicas();
-            }
-        });
+        let liars: BTreeSet<String> = liars.iter().cloned().collect();
+        let views = HonestViews::new(cluster.directory().genesis.clone(), liars.iter().map(|liar| id(liar)).collect());
+        let (begun, views, inner) = (Instant::now(), Mutex::new(views), Mutex::default());
+        let monitor = Arc::new(Self { cluster, recorder, liars, begun, views, inner });
+        monitor.every(LOOK, Self::look);
+        monitor.every(COMPARE, |monitor| monitor.compare_replicas());
+        monitor.every(EVALUATE, |monitor| monitor.evaluate());
         monitor
+    }
+
+    fn every(self: &Arc<Self>, pause: Duration, act: fn(&Arc<Self>)) {
+        let monitor = self.clone();
+        tokio::spawn(async move {
+            loop {
+                tokio::time::sleep(pause).await;
+                act(&monitor);
+            }
+        });
+    }
+
+    fn views(&self) -> MutexGuard<'_, HonestViews> {
+        self.views.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Evaluates the invariants of states on what the honest clouds hold now.
+    fn evaluate(&self) {
+        let broken = self.views().look(&self.cluster);
+        broken.into_iter().for_each(|(invariant, why)| self.violated(invariant, why));
+    }
+
+    /// The end of a run. If all has healed, what must hold once all is told has to come true.
+    pub async fn finish(&self) {
+        let healed = self.recorder.count(|what| matches!(what, What::Healed { complete: true, .. })) > 0;
+        let begun = Instant::now();
+        let unquiet = loop {
+            self.evaluate();
+            let unquiet = self.views().unquiet();
+            if !healed || unquiet.is_empty() || begun.elapsed() >= QUIET {
+                break unquiet;
+            }
+            tokio::time::sleep(Duration::from_secs(1)).await;
+        };
+        // What did not heal is reported by its checker.
+        for (invariant, why) in unquiet.into_iter().filter(|_| healed) {
+            self.violated(invariant, why);
+        }
+        let worked = self.views().judge_work(self.begun.elapsed());
+        if let Err(why) = worked {
+            self.violated(EVALUATED, why);
+        }
+    }
+
+    /// How often the invariants of states were evaluated.
+    pub fn checks(&self) -> Checks {
+        self.views().checks
     }
 
     fn inner(&self) -> MutexGuard<'_, Inner> {
@@ -110,6 +167,12 @@ impl Monitor {
         inner.leaders.retain(|(group, _), _| group != cloud);
         inner.entries.retain(|(group, _), _| group != cloud);
         inner.applied.retain(|(group, _), _| group != cloud);
+        inner.levels.retain(|(group, _), _| group != cloud);
+        drop(inner);
+        let directory = self.cluster.directory();
+        let epochs = directory.openings.iter().filter(|opening| opening.cloud.as_str() == cloud);
+        let epoch = epochs.max_by_key(|opening| opening.number).expect("every cloud has an epoch");
+        self.views().forget(&epoch.cloud, epoch.id(&self.cluster.fed()));
     }
 
     fn is_honest(&self, group: &str) -> bool {
@@ -153,14 +216,18 @@ impl Monitor {
     }
 
     /// Log matching and state machine safety: one log id has one payload, and one index is applied
-    /// with one log id, at every replica, for ever.
+    /// with one log id, at every replica, for ever. Entries that are not there were not applied one by
+    /// one, and nobody heard their facts: a snapshot took their place.
     fn look_at_log(&self, seat: &Seat, running: &Running) {
         let applied = *running.core.replica.applied().borrow();
         let from = self.inner().checked.get(seat).copied().unwrap_or(0);
         let disk = self.cluster.with(seat, |place| place.disk.clone());
-        let group = group(seat);
+        let (group, mut jumped) = (group(seat), false);
         for index in from..=applied {
-            let Some((position, bytes)) = disk.entry(index) else { continue };
+            let Some((position, bytes)) = disk.entry(index) else {
+                jumped = true;
+                continue;
+            };
             let digest = hash(&bytes);
             let mut inner = self.inner();
             let other = *inner.entries.entry((group.clone(), position)).or_insert(digest);
@@ -175,6 +242,9 @@ impl Monitor {
             }
         }
         self.inner().checked.insert(seat.clone(), applied + 1);
+        if jumped && from > 0 {
+            self.look_at_all(seat);
+        }
     }
 
     /// A new process: listen to its facts.
@@ -184,18 +254,17 @@ impl Monitor {
         }
         // The disk may be another one than before: look at its log from the start.
         self.inner().checked.insert(seat.clone(), 0);
-        let (monitor, seat, running) = (self.clone(), seat.clone(), running.clone());
+        let (mut facts, gone) = (running.core.replica.facts(), running.gone.clone());
+        self.look_at_all(seat);
+        let (monitor, seat) = (self.clone(), seat.clone());
         tokio::spawn(async move {
-            let mut facts = running.core.replica.facts();
-            let gone = running.gone.clone();
-            drop(running);
             loop {
                 tokio::select! {
                     biased;
                     () = gone.cancelled() => break,
                     heard = facts.recv() => match heard {
                         Ok(batch) => monitor.hear(&seat, &batch),
-                        Err(RecvError::Lagged(_)) => {}
+                        Err(RecvError::Lagged(_)) => monitor.look_at_all(&seat),
                         Err(RecvError::Closed) => break,
                     },
                 }
@@ -206,24 +275,62 @@ impl Monitor {
 
     fn hear(&self, seat: &Seat, batch: &FactBatch) {
         let group = group(seat);
+        if !self.is_honest(&group) {
+            return;
+        }
+        // The last one of each event says how the entry left it.
+        let mut levels = BTreeMap::new();
         for fact in &batch.facts {
             match fact {
-                Fact::LevelChanged { tenant, key, .. } if self.is_honest(&group) => {
-                    self.look_at_event(seat, &group, &(tenant.clone(), key.clone()));
+                Fact::LevelChanged { tenant, key, level, .. } => {
+                    levels.insert((tenant.clone(), key.clone()), *level);
                 }
-                Fact::Convicted { cloud: of, evidence } if self.is_honest(&group) => {
+                Fact::Convicted { cloud: of, evidence } => {
                     self.look_at_conviction(seat, &group, of.as_str(), evidence);
                 }
                 _ => {}
             }
         }
+        for (event, level) in levels {
+            self.look_at_level(seat, &group, &event, level, batch.index);
+            self.look_at_event(seat, &group, &event);
+        }
+    }
+
+    /// Facts of this replica were missed: everything that it holds is looked at.
+    fn look_at_all(&self, seat: &Seat) {
+        let group = group(seat);
+        let Some(running) = self.cluster.running(seat).filter(|_| self.is_honest(&group)) else { return };
+        let read = running.core.replica.read(|view| {
+            let mut events = Vec::new();
+            for tenant in view.state.tenants() {
+                let listed = view.state.events(view.records, &tenant.id, 0, usize::MAX)?;
+                events.extend(listed.into_iter().filter_map(|(_, record)| record.key));
+            }
+            let evidence = view.state.evidence(view.records)?;
+            Ok((events, evidence.iter().map(|proof| (proof.cloud.clone(), proof.id())).collect::<Vec<_>>()))
+        });
+        let Ok((events, evidence)) = read else { return };
+        events.iter().for_each(|event| self.look_at_event(seat, &group, event));
+        evidence.iter().for_each(|(of, id)| self.look_at_conviction(seat, &group, of.as_str(), id));
+    }
+
+    fn look_at_level(&self, seat: &Seat, group: &Group, event: &Event, level: Level, index: u64) {
+        let shown = self.inner().levels.entry((group.clone(), event.clone())).or_default().show(level, index);
+        if let Err(fell) = shown {
+            self.violated("FINAL never reverses", format!("{event:?} {fell}, seen at {seat}"));
+        }
     }
 
     fn look_at_event(&self, seat: &Seat, group: &Group, event: &Event) {
         let Some(running) = self.cluster.running(seat) else { return };
-        let read = running.core.replica.read(|view| view.state.event(view.records, &event.0, &event.1));
-        let Ok(Some(found)) = read else { return };
+        let read = running.core.replica.read(|view| {
+            let found = view.state.event(view.records, &event.0, &event.1)?;
+            Ok((view.applied, found))
+        });
+        let Ok((applied, Some(found))) = read else { return };
         let (level, settled) = (found.record.level, found.record.settled);
+        self.look_at_level(seat, group, event, level, applied);
         let mut inner = self.inner();
         let before = inner.standings.get(&(group.clone(), event.clone())).cloned();
         let mut wrong = Vec::new();
@@ -231,8 +338,8 @@ impl Monitor {
         if let Some(Standing { level: was, settled: content, conflict: conflicted }) = &before
             && *was >= Level::Final
         {
-            // A replica that lags shows what the others showed before, so a lower level means nothing.
-            // QUARANTINED after FINAL can come from no lag, nor can another content without a conflict.
+            // Also of a cloud that lost its log and was renewed: it may know less for a while, but neither
+            // does it quarantine what it called FINAL, nor has that another content without a conflict.
             if level == Level::Quarantined {
                 wrong.push((
                     "FINAL never reverses",
@@ -326,3 +433,6 @@ fn hash(bytes: &[u8]) -> u64 {
     hasher.write(bytes);
     hasher.finish()
 }
+
+#[cfg(test)]
+mod tests;

@@ -9,6 +9,7 @@ use super::nemesis::Nemesis;
 use super::port::SimPort;
 use super::swarm::{Lie, Swarm};
 use super::trace::Trace;
+use super::views::Checks;
 use crate::history::{Record, Recorder, What};
 use crate::judge::{Judge, Library};
 use crate::settle;
@@ -55,6 +56,8 @@ pub struct Report {
     pub frames: u64,
     /// Events of which two contents became FINAL, under a liar.
     pub conflicts: usize,
+    /// How often the invariants of states were evaluated.
+    pub checks: Checks,
     pub swarm: Swarm,
 }
 
@@ -104,6 +107,7 @@ async fn simulate(options: Options) -> Report {
     let folder = std::env::temp_dir().join(format!("jepsen-{}-{}", std::process::id(), options.seed));
     let judge = Judge { product: Box::new(Library), folder, keep: false, most: MOST_SEPARATELY };
     settle::settle(&world, settle::SIM_LIMIT, &judge).await;
+    monitor.finish().await;
     monitor.compare_replicas();
     for panic in take_panics() {
         monitor.violated("no task panics", panic);
@@ -111,11 +115,12 @@ async fn simulate(options: Options) -> Report {
     let history = recorder.finish();
     trace.note(|| format!("{} records", history.len()));
     let frames = cluster.network.counts().0;
-    let conflicts = monitor.conflicts();
+    let (conflicts, checks) = (monitor.conflicts(), monitor.checks());
     cluster.seats().iter().for_each(|seat| cluster.kill(seat));
     let (simulated, real) = (begun.elapsed(), real.elapsed());
     let digest = digest(&trace, &history);
-    Report { seed: options.seed, history, digest, simulated, real, frames, conflicts, swarm: Swarm::clone(&swarm) }
+    let swarm = Swarm::clone(&swarm);
+    Report { seed: options.seed, history, digest, simulated, real, frames, conflicts, checks, swarm }
 }
 
 fn digest(trace: &Trace, history: &[Record]) -> u64 {

@@ -1,6 +1,7 @@
 //! What is worth knowing of a run when there are thousands: passed on by the process that ran it.
 
 use super::run::Report;
+use super::views::Checks;
 use crate::checker;
 use crate::history::What;
 use serde::{Deserialize, Serialize};
@@ -22,6 +23,8 @@ pub struct Summary {
     pub convictions: usize,
     /// Events of which two contents became FINAL, under a liar.
     pub conflicts: usize,
+    /// How often the invariants of states were evaluated.
+    pub invariant_checks: Checks,
     /// How often each fault began, and met something.
     pub faults: BTreeMap<String, usize>,
     pub failures: Vec<Failure>,
@@ -59,6 +62,7 @@ impl Summary {
             liar: report.swarm.liar.as_ref().map(|(cloud, lie)| format!("{cloud}: {}", lie.name())),
             convictions: convicted.len(),
             conflicts: report.conflicts,
+            invariant_checks: report.checks,
             faults,
             failures: checker::failures(&report.history).into_iter().map(failure).collect(),
         }
