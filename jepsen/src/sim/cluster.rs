@@ -228,7 +228,7 @@ impl Cluster {
     pub async fn start(&self, seat: &Seat) -> Result<(), String> {
         let (env, config, mount, directory, key, start) = self.with(seat, |place| {
             place.starts += 1;
-            place.failures = place.disk.losses().0;
+            place.failures = place.disk.losses().failures();
             let mount = place.disk.mount();
             let name = format!("{seat} start {}", place.starts);
             let entropy = Arc::new(SeededEntropy::new(self.seed, &name));
@@ -301,7 +301,7 @@ impl Cluster {
 
     /// Its disk refused a write since it was started.
     fn is_excused(&self, seat: &Seat) -> bool {
-        self.with(seat, |place| place.disk.losses().0 > place.failures)
+        self.with(seat, |place| place.disk.losses().failures() > place.failures)
     }
 
     /// `kill -9`: nothing is flushed, nobody is told, and its peers see closed connections.
@@ -437,11 +437,11 @@ mod tests {
         cluster.kill(&group[0]);
         let disk = cluster.with(&group[0], |place| place.disk.clone());
         disk.wipe();
-        disk.set_trouble(Trouble { full: true, ..Trouble::default() });
+        disk.add_trouble(1, Trouble { full: true, ..Trouble::default() });
         cluster.start(&group[0]).await.unwrap();
         tokio::time::sleep(Duration::from_secs(10)).await;
         assert!(cluster.running(&group[0]).is_none(), "it runs on a full disk");
-        disk.set_trouble(Trouble::default());
+        disk.take_trouble(1);
         cluster.start(&group[0]).await.unwrap();
         tokio::time::sleep(Duration::from_secs(10)).await;
         assert!(cluster.running(&group[0]).is_some(), "there is room again");
@@ -450,5 +450,30 @@ mod tests {
         tokio::time::sleep(Duration::from_secs(120)).await;
         let tasks = tokio::runtime::Handle::current().metrics().num_alive_tasks();
         assert_eq!(tasks, 0, "tasks outlive a node that did not start");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_cut_is_proven_by_what_stands_before_it_and_by_no_other_traffic() {
+        let cluster = Cluster::new(4, timers(), Trace::new(None, false));
+        let group = cluster.seats_of("aws");
+        for seat in &group {
+            cluster.start(seat).await.unwrap();
+        }
+        let between = |one: usize, other: usize| {
+            let (one, other) = (group[one].clone(), group[other].clone());
+            vec![(one.clone(), other.clone()), (other, one)]
+        };
+        tokio::time::sleep(Duration::from_secs(10)).await;
+        let leader = cluster.leader(&group).expect("three nodes elect a leader");
+        let at = group.iter().position(|seat| *seat == leader).expect("it is one of them");
+        let (cut, open) = (between(at, (at + 1) % 3), between(at, (at + 2) % 3));
+        let (before_cut, before_open) = (cluster.network.count(&cut), cluster.network.count(&open));
+        assert!(before_cut.delivered > 0 && before_cut.held == 0, "{before_cut:?}");
+        cut.iter().for_each(|(from, to)| cluster.network.cut(from, to));
+        tokio::time::sleep(Duration::from_secs(5)).await;
+        let (cut, open) =
+            (cluster.network.count(&cut).since(before_cut), cluster.network.count(&open).since(before_open));
+        assert!(cut.held > 0 && open.held == 0 && open.delivered > 0, "{cut:?} {open:?}");
+        group.iter().for_each(|seat| cluster.kill(seat));
     }
 }

@@ -38,16 +38,33 @@ struct Inner {
     random: Random,
     trace: Trace,
     mounted: u64,
-    trouble: Trouble,
+    /// By the number of the fault that made it.
+    troubles: BTreeMap<u64, Trouble>,
     /// What survives, what the running process reads, and the steps between them.
     durable: Image,
     written: Image,
     unsynced: VecDeque<Step>,
     state: MemoryRecords,
-    /// Failed writes and syncs, as proof that trouble bit.
-    failures: u64,
-    lost_steps: u64,
-    syncs: u64,
+    losses: Losses,
+}
+
+/// What trouble and crashes cost so far, as proof that they bit.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Losses {
+    pub failed_syncs: u64,
+    /// Writes for which there was no room.
+    pub refused_writes: u64,
+    /// Syncs that trouble made longer.
+    pub late_syncs: u64,
+    /// Changes that were written, not synced, and lost in a crash.
+    pub lost_changes: u64,
+}
+
+impl Losses {
+    /// Writes and syncs of which the process was told that they failed.
+    pub fn failures(self) -> u64 {
+        self.failed_syncs + self.refused_writes
+    }
 }
 
 #[derive(Clone, Default)]
@@ -104,14 +121,12 @@ impl Disk {
             random: Random::new(seed, 1_000_000 + stream),
             trace,
             mounted: 0,
-            trouble: Trouble::default(),
+            troubles: BTreeMap::new(),
             durable: Image::default(),
             written: Image::default(),
             unsynced: VecDeque::new(),
             state: MemoryRecords::default(),
-            failures: 0,
-            lost_steps: 0,
-            syncs: 0,
+            losses: Losses::default(),
         })))
     }
 
@@ -142,7 +157,7 @@ impl Disk {
         let kept = inner.random.below(unsynced + 1);
         let survivors: Vec<Step> = inner.unsynced.drain(..).take(kept).collect();
         survivors.iter().for_each(|step| inner.durable.apply(step));
-        inner.lost_steps += (unsynced - kept) as u64;
+        inner.losses.lost_changes += (unsynced - kept) as u64;
         let (name, trace) = (inner.name.clone(), inner.trace.clone());
         drop(inner);
         if unsynced > 0 {
@@ -150,18 +165,24 @@ impl Disk {
         }
     }
 
-    pub fn set_trouble(&self, trouble: Trouble) {
-        self.lock().trouble = trouble;
+    /// A fault does this to the disk. Several may at once: what they do, adds up.
+    pub fn add_trouble(&self, fault: u64, trouble: Trouble) {
+        self.lock().troubles.insert(fault, trouble);
     }
 
-    /// Writes and syncs that failed, and changes that crashes lost.
-    pub fn losses(&self) -> (u64, u64) {
+    /// Ends what this fault did to the disk; what others do goes on.
+    pub fn take_trouble(&self, fault: u64) {
+        self.lock().troubles.remove(&fault);
+    }
+
+    pub fn losses(&self) -> Losses {
+        self.lock().losses
+    }
+
+    /// How many log entries would survive a crash for sure, and how many rows of applied state.
+    pub fn holds(&self) -> (usize, usize) {
         let inner = self.lock();
-        (inner.failures, inner.lost_steps)
-    }
-
-    pub fn syncs(&self) -> u64 {
-        self.lock().syncs
+        (inner.durable.entries.len(), inner.state.0.len())
     }
 
     /// Everything is gone: a new disk.
@@ -198,11 +219,29 @@ impl Disk {
     }
 }
 
+impl Inner {
+    /// What all faults together do.
+    fn trouble(&self) -> Trouble {
+        self.troubles.values().fold(Trouble::default(), |sum, one| Trouble {
+            slow: sum.slow + one.slow,
+            sync_fails: sum.sync_fails || one.sync_fails,
+            full: sum.full || one.full,
+        })
+    }
+}
+
 /// A copy of a disk.
 #[derive(Clone)]
 pub struct Backup {
     log: Image,
     state: MemoryRecords,
+}
+
+impl Backup {
+    /// How many entries a disk's log goes on after the end of this copy.
+    pub fn is_behind(&self, disk: &Disk) -> u64 {
+        next_index(disk.lock().durable.state.last).saturating_sub(next_index(self.log.state.last))
+    }
 }
 
 /// A disk in use by one process.
@@ -248,8 +287,8 @@ impl Mount {
         if lock(&self.queue).failed {
             return Err(io::Error::other("an earlier write failed"));
         }
-        if inner.trouble.full {
-            inner.failures += 1;
+        if inner.trouble().full {
+            inner.losses.refused_writes += 1;
             return Err(io::Error::from(io::ErrorKind::StorageFull));
         }
         for step in steps {
@@ -281,16 +320,16 @@ impl Mount {
                 }
                 std::mem::take(&mut queue.waiting)
             };
-            let Ok((covered, time)) = self.held().map(|mut inner| {
-                let (least, most) = inner.sync;
-                let time = inner.random.between_micros(least, most) + inner.trouble.slow;
-                (inner.unsynced.len(), time)
+            let Ok((covered, time, late)) = self.held().map(|mut inner| {
+                let ((least, most), slow) = (inner.sync, inner.trouble().slow);
+                let time = inner.random.between_micros(least, most) + slow;
+                (inner.unsynced.len(), time, slow > Duration::ZERO)
             }) else {
                 return;
             };
             tokio::time::sleep(time).await;
             let Ok(mut inner) = self.held() else { return };
-            let fails = inner.trouble.sync_fails;
+            let fails = inner.trouble().sync_fails;
             // After a failed sync nobody knows what reached the disk.
             let kept = if fails { inner.random.below(covered + 1) } else { covered };
             let steps: Vec<Step> = inner.unsynced.drain(..covered).take(kept).collect();
@@ -299,8 +338,8 @@ impl Mount {
                 // The log is read up to its first damage: what was written behind it is gone as well.
                 inner.unsynced.clear();
             }
-            inner.failures += u64::from(fails);
-            inner.syncs += 1;
+            inner.losses.failed_syncs += u64::from(fails);
+            inner.losses.late_syncs += u64::from(late);
             drop(inner);
             if fails {
                 lock(&self.queue).failed = true;
@@ -414,8 +453,10 @@ impl Engine for Mount {
 
     fn write(&self, rows: Vec<Row>) -> Result<(), Broken> {
         let mut inner = self.held().map_err(|error| Broken(error.to_string()))?;
-        if inner.trouble.full || inner.trouble.sync_fails {
-            inner.failures += 1;
+        let trouble = inner.trouble();
+        if trouble.full || trouble.sync_fails {
+            inner.losses.refused_writes += u64::from(trouble.full);
+            inner.losses.failed_syncs += u64::from(!trouble.full);
             return Err(Broken("the disk of the applied state fails".into()));
         }
         inner.state.0.extend(rows);
@@ -437,67 +478,4 @@ impl Engine for Mount {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use bytes::Bytes;
-
-    fn entry(index: u64) -> Record {
-        (Position { term: 1, node: 1, index }, Bytes::from(index.to_string()))
-    }
-
-    fn told() -> (Done, tokio::sync::oneshot::Receiver<bool>) {
-        let (tell, told) = tokio::sync::oneshot::channel();
-        (Done::new(move |result| _ = tell.send(result.is_ok())), told)
-    }
-
-    fn disk(seed: u64) -> Disk {
-        Disk::new("gcp-1", seed, (Duration::from_micros(200), Duration::from_micros(1500)), Trace::new(None, false))
-    }
-
-    #[tokio::test(start_paused = true)]
-    async fn what_a_sync_covered_survives_and_the_rest_survives_as_a_prefix() {
-        let mut lengths = std::collections::BTreeSet::new();
-        for seed in 0..50 {
-            let disk = disk(seed);
-            let mount = disk.mount();
-            let (done, durable) = told();
-            mount.append((0..5).map(entry).collect(), done).unwrap();
-            assert_eq!(durable.await, Ok(true));
-            let (done, never) = told();
-            mount.append((5..9).map(entry).collect(), done).unwrap();
-            disk.crash();
-            assert_eq!(never.await, Ok(false), "the dead process's wait ends");
-            let found = disk.mount();
-            let last = Log::state(&found).last.unwrap().index;
-            assert!((4..9).contains(&last));
-            assert_eq!(found.read(0, 99, usize::MAX).unwrap(), (0..=last).map(entry).collect::<Vec<_>>());
-            lengths.insert(last);
-        }
-        assert_eq!(lengths.len(), 5, "every prefix occurs");
-    }
-
-    #[tokio::test(start_paused = true)]
-    async fn a_process_that_is_gone_changes_nothing_any_more() {
-        let disk = disk(1);
-        let old = disk.mount();
-        disk.crash();
-        let _new = disk.mount();
-        let (done, _) = told();
-        assert!(old.append(vec![entry(0)], done).is_err());
-        assert!(Engine::write(&old, vec![(vec![1], vec![1])]).is_err());
-    }
-
-    #[tokio::test(start_paused = true)]
-    async fn a_failed_sync_is_final() {
-        let disk = disk(1);
-        let mount = disk.mount();
-        disk.set_trouble(Trouble { sync_fails: true, ..Trouble::default() });
-        let (done, failed) = told();
-        mount.append(vec![entry(0)], done).unwrap();
-        assert_eq!(failed.await, Ok(false));
-        disk.set_trouble(Trouble::default());
-        let (done, _) = told();
-        assert!(mount.append(vec![entry(1)], done).is_err());
-        assert_eq!(disk.losses().0, 1);
-    }
-}
+mod tests;

@@ -6,9 +6,9 @@ mod links;
 mod loss;
 
 use super::cluster::{CLOUDS, Cluster};
-use super::disk::Trouble;
+use super::disk::{Disk, Trouble};
 use super::monitor::Monitor;
-use super::network::Seat;
+use super::network::{Seat, Way};
 use super::port::SimPort;
 use super::swarm::{Fault, Swarm};
 use crate::history::{Recorder, What};
@@ -17,6 +17,7 @@ use std::collections::BTreeSet;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
+use tercetd::env::WallClock as _;
 use tokio::task::JoinSet;
 use tokio::time::Instant;
 
@@ -46,16 +47,12 @@ pub struct Nemesis {
     ended: Arc<Mutex<(usize, bool)>>,
 }
 
-/// One direction of a link.
-type Way = (Seat, Seat);
-
 /// What a fault did so far.
 struct Harm {
     number: u64,
-    /// Directions that it cut, and links that it made slow.
+    /// Directions that it cut, and such that it made slow.
     cuts: Vec<Way>,
     slowed: Vec<Way>,
-    held: u64,
     proven: bool,
 }
 
@@ -100,7 +97,6 @@ impl Nemesis {
     /// After the last fault: every place runs a process again.
     pub async fn restart_all(&self) {
         for seat in self.cluster.seats() {
-            self.cluster.with(&seat, |place| place.disk.set_trouble(Trouble::default()));
             self.restart(&seat).await;
         }
     }
@@ -115,19 +111,28 @@ impl Nemesis {
 
     async fn harm(&self, fault: Fault, storm: Duration, mut random: Random) {
         match fault {
-            Fault::KillNode => self.kill(fault, vec![self.any(&mut random)], storm).await,
+            Fault::KillNode => {
+                if let Some(seat) = self.any_running(&mut random) {
+                    self.kill(fault, vec![seat], storm).await;
+                }
+            }
             Fault::KillLeader => {
                 if let Some(leader) = self.some_leader(&mut random) {
                     self.kill(fault, vec![leader], storm).await;
                 }
             }
             Fault::KillMajority => {
-                let seats = self.cluster.seats_of(any_cloud(&mut random));
-                self.kill(fault, seats[..2].to_vec(), storm).await;
+                let mut seats = self.cluster.seats_of(any_cloud(&mut random));
+                seats.remove(random.below(seats.len()));
+                self.kill(fault, seats, storm).await;
             }
             Fault::KillCloud => self.kill(fault, self.cluster.seats_of(any_cloud(&mut random)), storm).await,
             Fault::KillAll => self.kill(fault, self.plain_seats(), storm.min(Duration::from_secs(5))).await,
-            Fault::CutPower => self.cut_power(fault, vec![self.any(&mut random)], storm, &mut random).await,
+            Fault::CutPower => {
+                if let Some(seat) = self.any_running(&mut random) {
+                    self.cut_power(fault, vec![seat], storm, &mut random).await;
+                }
+            }
             Fault::CutPowerCloud => {
                 let seats = self.cluster.seats_of(any_cloud(&mut random));
                 self.cut_power(fault, seats, storm, &mut random).await;
@@ -151,7 +156,7 @@ impl Nemesis {
         let name = fault.name().to_owned();
         self.cluster.trace.note(|| format!("fault {number} {name} on {on:?} {detail}"));
         self.recorder.write(What::FaultBegan { number, fault: name, on: on.to_vec(), detail });
-        Harm { number, cuts: Vec::new(), slowed: Vec::new(), held: self.cluster.network.counts().1, proven: false }
+        Harm { number, cuts: Vec::new(), slowed: Vec::new(), proven: false }
     }
 
     fn prove(&self, harm: &mut Harm, how: impl Into<String>) {
@@ -163,8 +168,8 @@ impl Nemesis {
         for (from, to) in &harm.cuts {
             self.cluster.network.heal(from, to);
         }
-        for (from, to) in &harm.slowed {
-            self.cluster.network.set(from, to, None);
+        for way in &harm.slowed {
+            self.cluster.network.relieve(harm.number, way);
         }
         self.cluster.trace.note(|| format!("fault {} ends", harm.number));
         self.recorder.write(What::FaultEnded { number: harm.number });
@@ -179,8 +184,14 @@ impl Nemesis {
         CLOUDS.iter().flat_map(|cloud| self.cluster.seats_of(cloud)).collect()
     }
 
-    fn any(&self, random: &mut Random) -> Seat {
-        random.choose(&self.plain_seats()).clone()
+    /// A fault that hits a node which is down anyway proves nothing.
+    fn any_running(&self, random: &mut Random) -> Option<Seat> {
+        let running = self.running(self.plain_seats());
+        (!running.is_empty()).then(|| random.choose(&running).clone())
+    }
+
+    fn running(&self, seats: Vec<Seat>) -> Vec<Seat> {
+        seats.into_iter().filter(|seat| self.cluster.running(seat).is_some()).collect()
     }
 
     fn some_leader(&self, random: &mut Random) -> Option<Seat> {
@@ -190,28 +201,32 @@ impl Nemesis {
     // ---- processes ----
 
     async fn kill(&self, fault: Fault, seats: Vec<Seat>, storm: Duration) {
-        let alive = self.alive(seats);
+        let alive = self.running(seats);
         if alive.is_empty() {
             return;
         }
         let harm = self.begin(fault, &alive, String::new());
         alive.iter().for_each(|seat| self.cluster.kill(seat));
-        self.revive(harm, &alive, storm).await;
+        self.revive(harm, &alive, "", storm).await;
     }
 
     /// Power fails; half of the time while syncs are late, so that much is written and not durable, and
     /// sometimes in the middle of an election.
     async fn cut_power(&self, fault: Fault, seats: Vec<Seat>, storm: Duration, random: &mut Random) {
-        let alive = self.alive(seats);
+        let alive = self.running(seats);
         if alive.is_empty() {
             return;
         }
         let (late, elects) = (random.below(2) == 0, random.below(2) == 0);
-        let detail = if late { "while its disks are slow" } else { "" };
+        let detail = match (late, elects) {
+            (true, true) => "while its disks are slow, and after its leader, if it is one of them, was killed",
+            (true, false) => "while its disks are slow",
+            _ => "",
+        };
         let harm = self.begin(fault, &alive, detail.into());
         if late {
             let slow = random.between(Duration::from_millis(200), Duration::from_millis(3_000));
-            self.trouble(&alive, Trouble { slow, ..Trouble::default() });
+            self.disks(&alive, |disk| disk.add_trouble(harm.number, Trouble { slow, ..Trouble::default() }));
             tokio::time::sleep(random.between(slow / 2, slow * 2)).await;
             if let Some(leader) = self.cluster.leader(&alive).filter(|_| elects) {
                 self.cluster.kill(&leader);
@@ -222,21 +237,24 @@ impl Nemesis {
                 }
             }
         }
+        let lost = || alive.iter().map(|seat| self.cluster.with(seat, |place| place.disk.losses().lost_changes));
+        let before: u64 = lost().sum();
         alive.iter().for_each(|seat| self.cluster.cut_power(seat));
-        self.trouble(&alive, Trouble::default());
-        self.revive(harm, &alive, storm).await;
+        self.disks(&alive, |disk| disk.take_trouble(harm.number));
+        let lost = lost().sum::<u64>() - before;
+        self.revive(harm, &alive, &format!(", with {lost} changes that were written and not synced"), storm).await;
     }
 
-    fn alive(&self, seats: Vec<Seat>) -> Vec<Seat> {
-        seats.into_iter().filter(|seat| self.cluster.running(seat).is_some()).collect()
+    fn disks(&self, seats: &[Seat], change: impl Fn(&Disk)) {
+        seats.iter().for_each(|seat| self.cluster.with(seat, |place| change(&place.disk)));
     }
 
-    fn trouble(&self, seats: &[Seat], trouble: Trouble) {
-        seats.iter().for_each(|seat| self.cluster.with(seat, |place| place.disk.set_trouble(trouble)));
-    }
-
-    async fn revive(&self, mut harm: Harm, gone: &[Seat], storm: Duration) {
-        self.prove(&mut harm, format!("{} processes are gone", gone.len()));
+    /// These ran a moment ago. Whoever is down now is started again after the storm.
+    async fn revive(&self, mut harm: Harm, gone: &[Seat], with: &str, storm: Duration) {
+        let down = gone.len() - self.running(gone.to_vec()).len();
+        if down > 0 {
+            self.prove(&mut harm, format!("{down} of {} processes that ran are gone{with}", gone.len()));
+        }
         tokio::time::sleep(storm).await;
         for seat in gone {
             self.restart(seat).await;
@@ -247,21 +265,31 @@ impl Nemesis {
     // ---- clocks and clients ----
 
     fn step_clock(&self, random: &mut Random) {
-        let seat = self.any(random);
         let by_ms = random.below(1_200_000) as i64 - 600_000;
+        let Some(seat) = self.any_running(random) else { return };
         let mut harm = self.begin(Fault::ClockStep, std::slice::from_ref(&seat), format!("by {by_ms} ms"));
-        self.cluster.with(&seat, |place| place.wall.step(by_ms));
-        self.prove(&mut harm, "its wall clock is wrong from now on");
+        let (before, after) = self.cluster.with(&seat, |place| {
+            let before = place.wall.now().0;
+            place.wall.step(by_ms);
+            (before, place.wall.now().0)
+        });
+        if before != after {
+            self.prove(&mut harm, format!("the running node's wall clock went from {before} to {after} ms"));
+        }
         self.end(harm);
     }
 
     async fn cut_clients(&self, storm: Duration, random: &mut Random) {
         let seats = self.cluster.seats_of(any_cloud(random));
         let mut harm = self.begin(Fault::ClientCut, &seats, String::new());
+        let before = self.port.refused(&seats);
         self.port.keep_out(&seats);
-        self.prove(&mut harm, "clients reach none of its nodes");
         tokio::time::sleep(storm).await;
         self.port.admit(&seats);
+        let refused = self.port.refused(&seats) - before;
+        if refused > 0 {
+            self.prove(&mut harm, format!("{refused} calls did not reach nodes that ran"));
+        }
         self.end(harm);
     }
 }

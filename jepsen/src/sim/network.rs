@@ -10,7 +10,7 @@ use crate::random::Random;
 use bytes::Bytes;
 use futures::FutureExt;
 use futures::future::BoxFuture;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::io;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::time::Duration;
@@ -31,13 +31,54 @@ const RETRANSMIT: Duration = Duration::from_millis(200);
 
 pub type Seat = String;
 
-/// One direction of a link.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+/// One direction of a link: from there, to there.
+pub type Way = (Seat, Seat);
+
+/// How frames travel one way, or what a fault adds to that.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Condition {
     pub delay: Duration,
     pub jitter: Duration,
-    /// Of 1000 frames.
+    /// Of 1000 frames; always less than all.
     pub lost: usize,
+}
+
+impl Condition {
+    fn with(self, other: Self) -> Self {
+        let lost = self.lost + other.lost - self.lost * other.lost / 1000;
+        Self { delay: self.delay + other.delay, jitter: self.jitter + other.jitter, lost }
+    }
+}
+
+/// What became of the frames and dials of some ways.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Count {
+    /// Frames that arrived, and those among them that a fault made late.
+    pub delivered: u64,
+    pub slowed: u64,
+    /// Frames that were lost once or more, and sent again.
+    pub lost: u64,
+    /// Frames and dials that a cut held up.
+    pub held: u64,
+}
+
+impl Count {
+    fn add(&mut self, other: Self) {
+        self.delivered += other.delivered;
+        self.slowed += other.slowed;
+        self.lost += other.lost;
+        self.held += other.held;
+    }
+
+    /// What was counted after `before`.
+    pub fn since(self, before: Self) -> Self {
+        Self {
+            delivered: self.delivered - before.delivered,
+            slowed: self.slowed - before.slowed,
+            lost: self.lost - before.lost,
+            held: self.held - before.held,
+        }
+    }
 }
 
 #[derive(Clone)]
@@ -50,22 +91,21 @@ pub struct Network {
 struct Hub {
     seats: BTreeMap<Seat, (NodeId, mpsc::Sender<Connection>)>,
     routes: BTreeMap<(Seat, NodeId), Seat>,
-    conditions: BTreeMap<(Seat, Seat), Condition>,
+    /// What each fault, by its number, adds to a direction now.
+    slowness: BTreeMap<Way, BTreeMap<u64, Condition>>,
     /// How many faults cut each direction now.
-    cuts: BTreeMap<(Seat, Seat), u32>,
+    cuts: BTreeMap<Way, u32>,
+    counts: BTreeMap<Way, Count>,
     tampers: BTreeMap<Seat, Arc<Mutex<dyn Tamper>>>,
     /// How many connections were opened.
     connections: u64,
     wires: Vec<Wire>,
     random: Random,
     trace: Trace,
-    /// Frames that arrived, frames that were held by a cut, and connections that broke.
-    pub delivered: u64,
-    pub held: u64,
 }
 
 struct Wire {
-    ends: (Seat, Seat),
+    ends: Way,
     broken: Weak<CancellationToken>,
 }
 
@@ -74,15 +114,14 @@ impl Network {
         let hub = Hub {
             seats: BTreeMap::new(),
             routes: BTreeMap::new(),
-            conditions: BTreeMap::new(),
+            slowness: BTreeMap::new(),
             cuts: BTreeMap::new(),
+            counts: BTreeMap::new(),
             tampers: BTreeMap::new(),
             connections: 0,
             wires: Vec::new(),
             random: Random::new(seed, 10),
             trace,
-            delivered: 0,
-            held: 0,
         };
         Self { hub: Arc::new(Mutex::new(hub)), changed: watch::Sender::new(0) }
     }
@@ -91,10 +130,16 @@ impl Network {
         self.hub.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Frames delivered, and frames that a cut held up.
+    /// Frames that were delivered anywhere, and frames and dials that cuts held up.
     pub fn counts(&self) -> (u64, u64) {
-        let hub = self.hub();
-        (hub.delivered, hub.held)
+        self.hub().counts.values().fold((0, 0), |sum, count| (sum.0 + count.delivered, sum.1 + count.held))
+    }
+
+    /// What was counted so far on these ways, and on no others.
+    pub fn count(&self, ways: &[Way]) -> Count {
+        let (hub, mut sum) = (self.hub(), Count::default());
+        ways.iter().filter_map(|way| hub.counts.get(way)).for_each(|count| sum.add(*count));
+        sum
     }
 
     /// A process starts at a seat under a node's id.
@@ -140,17 +185,20 @@ impl Network {
         self.hub().tampers.get(seat).filter(|_| lane.is_federation()).cloned()
     }
 
-    pub fn condition(&self, from: &Seat, to: &Seat) -> Condition {
+    fn condition(&self, from: &Seat, to: &Seat) -> Condition {
         self.hub().condition(from, to)
     }
 
-    /// Changes one direction of a link; `None` makes it as usual.
-    pub fn set(&self, from: &Seat, to: &Seat, condition: Option<Condition>) {
-        let way = (from.clone(), to.clone());
-        match condition {
-            Some(condition) => self.hub().conditions.insert(way, condition),
-            None => self.hub().conditions.remove(&way),
-        };
+    /// A fault makes a way worse than usual. Several may at once: what they add, adds up.
+    pub fn slow(&self, fault: u64, way: &Way, more: Condition) {
+        self.hub().slowness.entry(way.clone()).or_default().insert(fault, more);
+    }
+
+    /// Takes back what this fault added to a way; what others added stays.
+    pub fn relieve(&self, fault: u64, way: &Way) {
+        if let Some(faults) = self.hub().slowness.get_mut(way) {
+            faults.remove(&fault);
+        }
     }
 
     /// From now on nothing arrives in this direction. Several faults may cut it at once; it is open
@@ -205,6 +253,13 @@ impl Network {
         self.hub().break_wires(|ends| (&ends.0, &ends.1) == (one, other) || (&ends.0, &ends.1) == (other, one))
     }
 
+    /// Which seats have a connection now, each pair once, in the direction in which it was dialled.
+    pub fn connected(&self) -> Vec<Way> {
+        let hub = self.hub();
+        let open = hub.wires.iter().filter(|wire| wire.broken.strong_count() > 0);
+        open.map(|wire| wire.ends.clone()).collect::<BTreeSet<_>>().into_iter().collect()
+    }
+
     fn open(
         &self,
         from: &Seat,
@@ -246,19 +301,31 @@ impl Network {
 
 impl Hub {
     fn condition(&self, from: &Seat, to: &Seat) -> Condition {
-        self.conditions.get(&(from.clone(), to.clone())).copied().unwrap_or_else(|| usual(from, to))
+        self.added(from, to).with(usual(from, to))
     }
 
-    fn break_wires(&mut self, which: impl Fn(&(Seat, Seat)) -> bool) -> usize {
-        let before = self.wires.len();
+    /// What faults add to a direction now.
+    fn added(&self, from: &Seat, to: &Seat) -> Condition {
+        let faults = self.slowness.get(&(from.clone(), to.clone()));
+        faults.into_iter().flat_map(BTreeMap::values).fold(Condition::default(), |sum, more| sum.with(*more))
+    }
+
+    fn counted(&mut self, from: &Seat, to: &Seat) -> &mut Count {
+        self.counts.entry((from.clone(), to.clone())).or_default()
+    }
+
+    /// Returns how many connections were open and are broken now.
+    fn break_wires(&mut self, which: impl Fn(&Way) -> bool) -> usize {
+        let mut open = 0;
         self.wires.retain(|wire| {
             let hit = which(&wire.ends);
             if let (true, Some(broken)) = (hit, wire.broken.upgrade()) {
                 broken.cancel();
+                open += 1;
             }
             !hit
         });
-        before - self.wires.len()
+        open
     }
 }
 
@@ -289,8 +356,10 @@ impl PeerNetwork for SeatPort {
             };
             // The handshake needs both directions. Whoever dials sets the limit of its patience.
             let mut changes = network.changed.subscribe();
-            if network.is_cut(&seat, &to) || network.is_cut(&to, &seat) {
-                network.hub().held += 1;
+            for (from, to) in [(&seat, &to), (&to, &seat)] {
+                if network.is_cut(from, to) {
+                    network.hub().counted(from, to).held += 1;
+                }
             }
             while network.is_cut(&seat, &to) || network.is_cut(&to, &seat) {
                 changes.changed().await.map_err(|_| io::ErrorKind::NotConnected)?;
@@ -319,17 +388,27 @@ impl PeerNetwork for SeatPort {
     }
 }
 
+/// A frame on its way.
+struct Travelling {
+    due: Instant,
+    frame: Bytes,
+    /// Whether a fault made it late.
+    slowed: bool,
+    /// Whether it stands before a cut, and was counted there.
+    held: bool,
+}
+
 struct Sink {
     network: Network,
     lane: Lane,
     last_due: Instant,
-    tx: mpsc::Sender<(Instant, Bytes)>,
+    tx: mpsc::Sender<Travelling>,
     broken: Arc<CancellationToken>,
 }
 
 impl Sink {
     /// What really goes out, and when it arrives: never before what was sent earlier.
-    fn schedule(&mut self, frame: Bytes) -> Vec<(Instant, Bytes)> {
+    fn schedule(&mut self, frame: Bytes) -> Vec<Travelling> {
         let opens = self.lane.opens(&frame);
         let tamper = self.network.tamper_at(&self.lane.from, &self.lane).filter(|_| !opens);
         let frames = match tamper {
@@ -338,16 +417,20 @@ impl Sink {
         };
         let mut hub = self.network.hub();
         let condition = hub.condition(&self.lane.from, &self.lane.to);
+        let slowed = hub.added(&self.lane.from, &self.lane.to).delay > Duration::ZERO;
         frames
             .into_iter()
             .map(|(later, frame)| {
                 let jitter = Duration::from_micros(hub.random.below(condition.jitter.as_micros() as usize + 1) as u64);
                 let mut delay = condition.delay + jitter + later;
+                let mut losses = 0;
                 while hub.random.below(1000) < condition.lost {
+                    losses += 1;
                     delay += RETRANSMIT;
                 }
+                hub.counted(&self.lane.from, &self.lane.to).lost += u64::from(losses > 0);
                 self.last_due = self.last_due.max(Instant::now() + delay);
-                (self.last_due, frame)
+                Travelling { due: self.last_due, frame, slowed, held: false }
             })
             .collect()
     }
@@ -359,11 +442,11 @@ impl FrameSink for Sink {
             if frame.len() > MAX_FRAME_BYTES {
                 return Err(io::Error::new(io::ErrorKind::InvalidInput, "the frame is too large"));
             }
-            for due in self.schedule(frame) {
+            for frame in self.schedule(frame) {
                 tokio::select! {
                     biased;
                     () = self.broken.cancelled() => return Err(io::ErrorKind::ConnectionReset.into()),
-                    sent = self.tx.send(due) => sent.map_err(|_| io::ErrorKind::BrokenPipe)?,
+                    sent = self.tx.send(frame) => sent.map_err(|_| io::ErrorKind::BrokenPipe)?,
                 }
             }
             Ok(())
@@ -375,9 +458,9 @@ impl FrameSink for Sink {
 struct Source {
     network: Network,
     lane: Lane,
-    rx: mpsc::Receiver<(Instant, Bytes)>,
+    rx: mpsc::Receiver<Travelling>,
     /// Taken from the queue, still travelling: kept here so that a cancelled `recv` loses nothing.
-    head: Option<(Instant, Bytes)>,
+    head: Option<Travelling>,
     broken: Arc<CancellationToken>,
 }
 
@@ -386,22 +469,23 @@ impl Source {
         if self.head.is_none() {
             self.head = self.rx.recv().await;
         }
-        let due = self.head.as_ref()?.0;
-        if due > Instant::now() {
-            tokio::time::sleep_until(due).await;
+        let head = self.head.as_mut()?;
+        if head.due > Instant::now() {
+            tokio::time::sleep_until(head.due).await;
         }
         let mut changes = self.network.changed.subscribe();
-        let mut held = false;
         while self.network.is_cut(&self.lane.from, &self.lane.to) {
-            if !std::mem::replace(&mut held, true) {
-                self.network.hub().held += 1;
+            if !std::mem::replace(&mut head.held, true) {
+                self.network.hub().counted(&self.lane.from, &self.lane.to).held += 1;
             }
             changes.changed().await.ok()?;
         }
-        let (_, frame) = self.head.take()?;
+        let Travelling { frame, slowed, .. } = self.head.take()?;
         {
             let mut hub = self.network.hub();
-            hub.delivered += 1;
+            let count = hub.counted(&self.lane.from, &self.lane.to);
+            count.delivered += 1;
+            count.slowed += u64::from(slowed);
             hub.trace.frame(&self.lane, &frame);
         }
         match self.network.tamper_at(&self.lane.to, &self.lane) {

@@ -28,6 +28,8 @@ use tower::ServiceExt;
 const PATIENCE: Duration = Duration::from_secs(4);
 /// How long one node may take.
 const ATTEMPT: Duration = Duration::from_secs(2);
+/// By then a call that was let in at a node has been answered, or given up.
+pub const CALL_LIMIT: Duration = Duration::from_millis(2_100);
 /// Between two rounds over a cloud's nodes.
 const PAUSE: Duration = Duration::from_millis(200);
 /// One way between a client and a node.
@@ -43,6 +45,8 @@ pub struct SimPort {
     random: Mutex<Random>,
     /// Seats that clients cannot reach, while nodes can: how many faults keep them away.
     unreachable: Mutex<BTreeMap<Seat, u32>>,
+    /// Calls that were kept away from a seat although its process ran.
+    refused: Mutex<BTreeMap<Seat, u64>>,
 }
 
 /// What one node said.
@@ -76,7 +80,7 @@ impl Tried {
 impl SimPort {
     pub fn new(cluster: Cluster) -> Arc<Self> {
         let random = Mutex::new(Random::new(cluster.seed, 20));
-        Arc::new(Self { cluster, random, unreachable: Mutex::default() })
+        Arc::new(Self { cluster, random, unreachable: Mutex::default(), refused: Mutex::default() })
     }
 
     /// Keeps clients away from these seats, until `admit` was called as often.
@@ -93,6 +97,12 @@ impl SimPort {
                 _ => drop(unreachable.remove(seat)),
             }
         }
+    }
+
+    /// How many calls were kept away from these seats so far, although their processes ran.
+    pub fn refused(&self, seats: &[Seat]) -> u64 {
+        let refused = self.refused.lock().unwrap_or_else(PoisonError::into_inner);
+        seats.iter().filter_map(|seat| refused.get(seat)).sum()
     }
 
     pub fn tenant_key(confirm: Confirm) -> SigningKey {
@@ -129,8 +139,11 @@ impl SimPort {
     }
 
     async fn call(&self, seat: &Seat, method: &Method, path: &str, body: Option<&[u8]>) -> Reply {
-        let reachable = !self.unreachable.lock().unwrap_or_else(PoisonError::into_inner).contains_key(seat);
-        let Some(running) = self.cluster.running(seat).filter(|_| reachable) else { return Reply::Unreachable };
+        let Some(running) = self.cluster.running(seat) else { return Reply::Unreachable };
+        if self.unreachable.lock().unwrap_or_else(PoisonError::into_inner).contains_key(seat) {
+            *self.refused.lock().unwrap_or_else(PoisonError::into_inner).entry(seat.clone()).or_default() += 1;
+            return Reply::Unreachable;
+        }
         let request = Request::builder()
             .method(method.clone())
             .uri(path)

@@ -1,33 +1,34 @@
 //! Cuts, slow links, and connections that are reset.
 
-use super::{CLOUDS, FLAP, Fault, Harm, Nemesis, Way, any_cloud};
+use super::{CLOUDS, FLAP, Fault, Harm, Nemesis, any_cloud};
 use crate::random::Random;
-use crate::sim::network::{Condition, Seat};
+use crate::sim::network::{Condition, Count, Seat, Way};
 use std::time::Duration;
 use tokio::time::Instant;
 
 impl Nemesis {
     pub(super) async fn partition(&self, fault: Fault, storm: Duration, random: &mut Random) {
         let Some((on, cuts)) = self.plan_partition(fault, random) else { return };
-        let mut harm = self.begin(fault, &on, String::new());
-        for (from, to) in cuts {
-            self.cluster.network.cut(&from, &to);
-            harm.cuts.push((from, to));
-        }
-        tokio::time::sleep(storm / 2).await;
         // What a leader wrote alone and what it had applied are two things, also after a restart.
-        if fault == Fault::IsolateLeader && random.below(2) == 0 && self.cluster.running(&on[0]).is_some() {
+        let restarts = fault == Fault::IsolateLeader && random.below(2) == 0;
+        let detail = if restarts { "and it restarts meanwhile" } else { "" };
+        let (mut harm, before) = (self.begin(fault, &on, detail.into()), self.cluster.network.count(&cuts));
+        cuts.iter().for_each(|(from, to)| self.cluster.network.cut(from, to));
+        harm.cuts.clone_from(&cuts);
+        tokio::time::sleep(storm / 2).await;
+        if restarts && self.cluster.running(&on[0]).is_some() {
             self.cluster.kill(&on[0]);
             self.restart(&on[0]).await;
         }
         tokio::time::sleep(storm / 2).await;
-        self.end_network(harm);
+        self.end_cuts(harm, &cuts, before);
     }
 
-    fn end_network(&self, mut harm: Harm) {
-        let held = self.cluster.network.counts().1 - harm.held;
+    /// Only what stood before these very cuts proves them.
+    fn end_cuts(&self, mut harm: Harm, cuts: &[Way], before: Count) {
+        let held = self.cluster.network.count(cuts).since(before).held;
         if held > 0 {
-            self.prove(&mut harm, format!("{held} frames and dials were held up"));
+            self.prove(&mut harm, format!("{held} frames and dials stood before its {} cuts", cuts.len()));
         }
         self.end(harm);
     }
@@ -44,7 +45,7 @@ impl Nemesis {
         let without = |some: &[Seat]| all.iter().filter(|seat| !some.contains(seat)).cloned().collect::<Vec<_>>();
         Some(match fault {
             Fault::IsolateNode => {
-                let seat = vec![self.any(random)];
+                let seat = vec![self.any_running(random)?];
                 let cuts = between(&seat, &without(&seat));
                 (seat, cuts)
             }
@@ -64,7 +65,7 @@ impl Nemesis {
                 (seats.concat(), between(&seats[0], &seats[1]))
             }
             Fault::OneWay => {
-                let seats = vec![self.any(random)];
+                let seats = vec![self.any_running(random)?];
                 let cuts = without(&seats).into_iter().map(|other| (seats[0].clone(), other)).collect();
                 (seats, cuts)
             }
@@ -93,7 +94,7 @@ impl Nemesis {
         ) else {
             return;
         };
-        let harm = self.begin(Fault::Flapping, &on, String::new());
+        let (harm, before) = (self.begin(Fault::Flapping, &on, String::new()), self.cluster.network.count(&cuts));
         let until = Instant::now() + storm;
         while Instant::now() < until {
             cuts.iter().for_each(|(from, to)| self.cluster.network.cut(from, to));
@@ -101,37 +102,42 @@ impl Nemesis {
             cuts.iter().for_each(|(from, to)| self.cluster.network.heal(from, to));
             tokio::time::sleep(random.between(FLAP.0, FLAP.1)).await;
         }
-        self.end_network(harm);
+        self.end_cuts(harm, &cuts, before);
     }
 
     pub(super) async fn slow(&self, fault: Fault, storm: Duration, random: &mut Random) {
-        let seat = self.any(random);
+        let Some(seat) = self.any_running(random) else { return };
         let mut harm = self.begin(fault, std::slice::from_ref(&seat), String::new());
-        let before = self.cluster.network.counts().0;
         for other in self.plain_seats().into_iter().filter(|other| *other != seat) {
-            for (from, to) in [(&seat, &other), (&other, &seat)] {
-                let usual = self.cluster.network.condition(from, to);
-                let condition = match fault {
-                    Fault::LossyLink => Condition { lost: 50 + random.below(300), ..usual },
+            for way in [(seat.clone(), other.clone()), (other.clone(), seat.clone())] {
+                let more = match fault {
+                    Fault::LossyLink => Condition { lost: 50 + random.below(300), ..Condition::default() },
                     _ => {
                         let delay = random.between(Duration::from_millis(50), Duration::from_millis(900));
                         Condition { delay, jitter: delay, lost: 0 }
                     }
                 };
-                self.cluster.network.set(from, to, Some(condition));
-                harm.slowed.push((from.clone(), to.clone()));
+                self.cluster.network.slow(harm.number, &way, more);
+                harm.slowed.push(way);
             }
         }
+        let before = self.cluster.network.count(&harm.slowed);
         tokio::time::sleep(storm).await;
-        let delivered = self.cluster.network.counts().0 - before;
-        if delivered > 0 {
-            self.prove(&mut harm, format!("{delivered} frames were delivered meanwhile"));
+        let Count { slowed, lost, .. } = self.cluster.network.count(&harm.slowed).since(before);
+        match fault {
+            Fault::LossyLink if lost > 0 => self.prove(&mut harm, format!("{lost} of its frames had to be sent again")),
+            Fault::SlowLink if slowed > 0 => self.prove(&mut harm, format!("{slowed} of its frames arrived late")),
+            _ => {}
         }
         self.end(harm);
     }
 
     pub(super) fn reset(&self, random: &mut Random) {
-        let (one, other) = (self.any(random), self.any(random));
+        let connected = self.cluster.network.connected();
+        if connected.is_empty() {
+            return;
+        }
+        let (one, other) = random.choose(&connected).clone();
         let mut harm = self.begin(Fault::ResetConnections, &[one.clone(), other.clone()], String::new());
         let broken = self.cluster.network.reset(&one, &other);
         if broken > 0 {

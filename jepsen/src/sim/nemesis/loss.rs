@@ -2,8 +2,9 @@
 
 use super::{CLOUDS, Fault, LOOK, MAX_ENDED, Nemesis, PATIENCE, RECOVERY, any_cloud};
 use crate::random::Random;
-use crate::sim::disk::Trouble;
+use crate::sim::disk::{Backup, Trouble};
 use crate::sim::network::Seat;
+use crate::sim::port::CALL_LIMIT;
 use std::collections::BTreeSet;
 use std::sync::PoisonError;
 use std::time::Duration;
@@ -11,26 +12,29 @@ use tokio::time::Instant;
 
 impl Nemesis {
     pub(super) async fn spoil_disk(&self, fault: Fault, storm: Duration, random: &mut Random) {
-        let seat = self.any(random);
-        if self.cluster.running(&seat).is_none() {
-            return;
-        }
+        let Some(seat) = self.any_running(random) else { return };
         let disk = self.cluster.with(&seat, |place| place.disk.clone());
         let mut harm = self.begin(fault, std::slice::from_ref(&seat), String::new());
-        let (before, written) = (disk.losses().0, disk.syncs());
-        disk.set_trouble(match fault {
+        let before = disk.losses();
+        let trouble = match fault {
             Fault::SyncFails => Trouble { sync_fails: true, ..Trouble::default() },
             Fault::DiskFull => Trouble { full: true, ..Trouble::default() },
             _ => Trouble {
                 slow: random.between(Duration::from_millis(20), Duration::from_millis(800)),
                 ..Trouble::default()
             },
-        });
+        };
+        disk.add_trouble(harm.number, trouble);
         tokio::time::sleep(storm).await;
-        disk.set_trouble(Trouble::default());
-        let (failed, synced) = (disk.losses().0 - before, disk.syncs() - written);
-        if failed > 0 || (fault == Fault::SlowDisk && synced > 0) {
-            self.prove(&mut harm, format!("{failed} writes failed, {synced} syncs were made"));
+        disk.take_trouble(harm.number);
+        let after = disk.losses();
+        let (count, what) = match fault {
+            Fault::SyncFails => (after.failed_syncs - before.failed_syncs, "syncs failed"),
+            Fault::DiskFull => (after.refused_writes - before.refused_writes, "writes found no room"),
+            _ => (after.late_syncs - before.late_syncs, "syncs were late"),
+        };
+        if count > 0 {
+            self.prove(&mut harm, format!("{count} {what}"));
         }
         self.restart(&seat).await;
         self.end(harm);
@@ -45,11 +49,16 @@ impl Nemesis {
         }
         if self.until(PATIENCE, || self.is_whole(&seats)).await {
             let seat = random.choose(&seats).clone();
-            let mut harm = self.begin(fault, std::slice::from_ref(&seat), String::new());
             // Half of the time one of the others has missed what the wiped node had, and the third, which
             // still has it, is away: together those two could elect a leader that never saw it.
             let others: Vec<Seat> = seats.iter().filter(|other| **other != seat).cloned().collect();
             let alone = fault == Fault::WipedNode && random.below(2) == 0;
+            let (mut on, mut detail) = (vec![seat.clone()], String::new());
+            if alone {
+                on.extend(others.clone());
+                detail = format!("after {} was cut off; {} is killed as well", others[0], others[1]);
+            }
+            let mut harm = self.begin(fault, &on, detail);
             if alone {
                 for other in seats.iter().filter(|other| **other != others[0]) {
                     self.cluster.network.cut(other, &others[0]);
@@ -62,12 +71,16 @@ impl Nemesis {
             }
             self.cluster.kill(&seat);
             let disk = self.cluster.with(&seat, |place| place.disk.clone());
+            let before = disk.holds();
             if fault == Fault::WipedNode {
                 disk.wipe()
             } else {
                 disk.lose_state()
             }
-            self.prove(&mut harm, "its data is gone");
+            let (entries, rows) = (before.0 - disk.holds().0, before.1 - disk.holds().1);
+            if entries + rows > 0 {
+                self.prove(&mut harm, format!("{entries} log entries and {rows} rows of state of {seat} are gone"));
+            }
             tokio::time::sleep(storm / 4).await;
             self.restart(&seat).await;
             if alone {
@@ -154,11 +167,18 @@ impl Nemesis {
             tokio::time::sleep(storm).await;
         }
         self.port.keep_out(seats);
+        // Whoever was let in before has its answer by then.
+        tokio::time::sleep(CALL_LIMIT).await;
         if self.until(PATIENCE, || self.is_mirrored(cloud)).await {
             self.ended.lock().unwrap_or_else(PoisonError::into_inner).0 += 1;
             let mut harm = self.begin(fault, seats, String::new());
             seats.iter().for_each(|seat| self.cluster.kill(seat));
             self.monitor.forget(cloud);
+            let entries = |seat: &Seat| self.cluster.with(seat, |place| place.disk.holds().0);
+            let held: usize = seats.iter().map(entries).sum();
+            let behind =
+                |(seat, backup): (&Seat, &Backup)| self.cluster.with(seat, |place| backup.is_behind(&place.disk));
+            let behind = seats.iter().zip(&backups).map(behind).min().unwrap_or_default();
             if fault == Fault::RestoredCloud {
                 for (seat, backup) in seats.iter().zip(&backups) {
                     self.cluster.with(seat, |place| place.disk.restore(backup));
@@ -170,7 +190,13 @@ impl Nemesis {
                 self.monitor.forget(cloud);
             }
             seats.iter().for_each(|seat| self.cluster.with(seat, |place| place.disk.wipe()));
-            self.prove(&mut harm, "every disk of the cloud was replaced");
+            match fault {
+                Fault::RestoredCloud if behind == 0 => {}
+                Fault::RestoredCloud => {
+                    self.prove(&mut harm, format!("every copy was at least {behind} entries behind"))
+                }
+                _ => self.prove(&mut harm, format!("{held} log entries on its disks are gone")),
+            }
             self.cluster.renew(cloud);
             tokio::time::sleep(storm / 4).await;
             for seat in seats {
