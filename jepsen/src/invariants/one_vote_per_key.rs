@@ -1,4 +1,5 @@
-//! Whatever epoch it is in and whatever it lost: an honest cloud gives one answer to a key.
+//! Whatever epoch it is in and whatever it lost: an honest cloud gives one answer to a key. A cloud that
+//! goes on from a backup is not asked: what it answers there it must not sign.
 
 use super::{Verdict, Views};
 use std::collections::BTreeMap;

@@ -63,9 +63,14 @@ impl HonestViews {
         broken
     }
 
-    /// Takes a view of a cloud that has applied its log up to this index, unless a later one is known.
+    /// Takes a view of a cloud that has applied its log up to this index, unless a later one is known, or
+    /// the cloud goes on in an epoch whose state it lost.
     pub fn take(&mut self, applied: u64, view: CloudView) -> Vec<Broken> {
         let mut broken = Vec::new();
+        let mut own = view.logs.iter().filter(|((of, _), log)| *of == view.cloud && log.root.is_some());
+        if own.any(|((_, epoch), _)| self.lost.contains(epoch)) {
+            return broken;
+        }
         if let Some(before) = self.latest.get(&view.cloud) {
             if applied < before.applied {
                 return broken;
@@ -79,15 +84,15 @@ impl HonestViews {
 
     /// What is wrong with the views. The resting clouds have committed nothing that theirs lacks.
     pub fn judge(&mut self, resting: &BTreeSet<CloudId>) -> Vec<Broken> {
-        let owners: Vec<CloudId> = resting.iter().filter(|cloud| self.owns_its_log(cloud)).cloned().collect();
         let broken = self.with_views(|views| {
-            let owners = views.clouds.iter().filter(|view| owners.contains(&view.cloud));
+            let owners = views.clouds.iter().filter(|view| resting.contains(&view.cloud));
             let at_rest = owners.flat_map(|owner| invariants::broken_at_rest(owner, views));
             invariants::broken(&invariants::ALWAYS, views).into_iter().chain(at_rest).collect()
         });
         self.checks.always += u64::from(self.unseen().is_none());
-        self.checks.at_rest += owners.len() as u64;
-        self.rested.extend(owners);
+        let judged = resting.iter().filter(|cloud| self.latest.contains_key(*cloud));
+        self.checks.at_rest += judged.clone().count() as u64;
+        self.rested.extend(judged.cloned());
         broken
     }
 
@@ -109,17 +114,12 @@ impl HonestViews {
         self.restless().map_or(Ok(()), Err)
     }
 
-    /// A cloud lost its state: it starts anew. What it had said in this epoch, others may know better
-    /// until it opens the next one.
+    /// A cloud lost its state: it starts anew, in its next epoch. Put back from a backup, it does not know
+    /// what it answered since, holds less of its log than others, and may answer a key once more in
+    /// another way. Nobody hears of that while it refuses to sign; if it signed, it would be convicted.
     pub fn forget(&mut self, cloud: &CloudId, epoch: EpochId) {
         self.latest.remove(cloud);
         self.lost.insert(epoch);
-    }
-
-    fn owns_its_log(&self, cloud: &CloudId) -> bool {
-        let Some(Latest { view, .. }) = self.latest.get(cloud) else { return false };
-        let mut own = view.logs.iter().filter(|((of, _), log)| of == cloud && log.root.is_some());
-        own.any(|((_, epoch), _)| !self.lost.contains(epoch))
     }
 
     /// An honest cloud of which there is no view.

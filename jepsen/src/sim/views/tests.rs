@@ -108,14 +108,22 @@ fn a_replica_that_lags_is_not_taken_for_a_fall_and_does_not_hide_one() {
 }
 
 #[test]
-fn what_a_cloud_lost_is_not_missed() {
+fn a_cloud_that_lost_its_state_is_looked_at_again_in_its_next_epoch() {
     let mut views = views(&[]);
     views.take(5, view("aws", 3));
-    views.forget(&cloud("aws"), epoch("aws"));
-    assert_eq!(views.take(1, view("aws", 1)), []);
     views.take(5, view("gcp", 3));
-    assert_eq!(views.judge(&clouds(&["aws"])), [], "its old log, put back from a backup, is shorter than the mirror");
+    views.forget(&cloud("aws"), epoch("aws"));
+    // Put back from a backup, it answers in another way, and what others hold of its log is longer.
+    let mut restored = view("aws", 1);
+    restored.events.get_mut(&key()).unwrap().votes[0].content = Hash([2; 32]);
+    assert_eq!(views.take(9, restored.clone()), []);
+    assert_eq!(views.judge(&clouds(&["aws"])), []);
     assert_eq!(views.checks.at_rest, 0);
+    // In its next epoch it is answerable again.
+    restored.logs.remove(&(cloud("aws"), epoch("aws")));
+    assert_eq!(views.take(1, restored), []);
+    assert_eq!(names(views.judge(&clouds(&["aws"]))), ["an honest cloud votes once for a key, ever"]);
+    assert_eq!(views.checks.at_rest, 1);
 }
 
 #[test]
