@@ -95,3 +95,65 @@ fn report_writes_a_page_and_the_command_to_repeat_the_run() {
     let script = std::fs::read_to_string(folder.path().join("report/repro.sh")).unwrap();
     assert!(script.contains("exec jepsen replay --sim-time 30s"), "{script}");
 }
+
+#[test]
+fn report_tells_programs_where_the_page_is() {
+    let folder = tempfile::tempdir().unwrap();
+    save(good(), &folder.path().join("history.jsonl"));
+    let output = jepsen(&["report", "history.jsonl", "--out", "report", "-o", "json"], folder.path());
+    let told: serde_json::Value = serde_json::from_slice(&output.stdout).unwrap();
+    assert_eq!((&told["report"], &told["repro"]), (&"report/report.html".into(), &"report/repro.sh".into()));
+}
+
+#[test]
+fn what_can_be_chosen_is_listed_for_programs_too() {
+    let folder = tempfile::tempdir().unwrap();
+    for (command, name) in [("model", "lost-state"), ("real", "kill-leader")] {
+        let output = jepsen(&[command, "--list", "-o", "json"], folder.path());
+        let all: Vec<serde_json::Value> = serde_json::from_slice(&output.stdout).unwrap();
+        assert!(all.iter().any(|one| one["name"] == name && one["about"].is_string()), "{command}: {all:?}");
+    }
+}
+
+#[test]
+fn every_command_shows_examples_or_how_to_get_it() {
+    let folder = tempfile::tempdir().unwrap();
+    for command in ["check", "doctor", "model", "mutants", "real", "replay", "report", "sim"] {
+        let output = jepsen(&[command, "--help"], folder.path());
+        let help = String::from_utf8(output.stdout).unwrap();
+        assert!(output.status.success(), "{command}");
+        assert!(help.contains("Examples") || help.contains("--features mutants"), "{command}: {help}");
+    }
+}
+
+#[test]
+fn what_cannot_work_is_refused_before_anything_runs() {
+    let folder = tempfile::tempdir().unwrap();
+    std::fs::create_dir(folder.path().join("used")).unwrap();
+    std::fs::write(folder.path().join("used/history.jsonl"), "").unwrap();
+    for (arguments, hint) in [
+        (&["sim", "--out", "/proc/nope"][..], "another folder with --out"),
+        (&["sim", "--seeds", "random:0"], "random:50"),
+        (&["sim", "--threads", "0"], "give 1 or more"),
+        (&["model", "--threads", "0"], "give 1 or more"),
+        (&["replay", "--seed", "1", "--out", "/proc/nope"], "another folder with --out"),
+        (&["real", "--nemesis", "nope"], "no nemesis is called nope"),
+        (&["real", "--out", "used"], "used is not empty"),
+    ] {
+        let output = jepsen(arguments, folder.path());
+        let told = String::from_utf8_lossy(&output.stderr);
+        assert!(output.status.code() == Some(2) && told.contains(hint), "{arguments:?}: {told}");
+    }
+    assert_eq!(files(folder.path()), ["used"]);
+}
+
+#[test]
+fn programs_that_are_not_where_they_should_be_are_named() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut real = Command::new(env!("CARGO_BIN_EXE_jepsen"));
+    real.args(["real", "--nemesis", "kill-leader"]).current_dir(folder.path()).env("TERCET_PROGRAMS", folder.path());
+    let output = real.output().unwrap();
+    let told = String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.code() == Some(2) && told.contains("no tercetd is there"), "{told}");
+    assert!(files(folder.path()).is_empty());
+}

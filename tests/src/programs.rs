@@ -9,10 +9,22 @@ use std::sync::OnceLock;
 /// The folder that holds the two programs.
 pub fn folder() -> &'static Path {
     static FOLDER: OnceLock<PathBuf> = OnceLock::new();
-    FOLDER.get_or_init(|| match std::env::var_os("TERCET_PROGRAMS") {
-        Some(given) => PathBuf::from(given),
+    FOLDER.get_or_init(|| match given() {
+        Some(given) => complaint().map_or(given, |complaint| panic!("{complaint}")),
         None => build(),
     })
+}
+
+/// What is wrong with the folder that `TERCET_PROGRAMS` names, if it names one.
+pub fn complaint() -> Option<String> {
+    let given = given()?;
+    let missing = ["tercetd", "tercet"].into_iter().find(|name| !given.join(name).is_file())?;
+    let folder = given.display();
+    Some(format!("TERCET_PROGRAMS={folder}, but no {missing} is there; name a folder with both programs, or unset it"))
+}
+
+fn given() -> Option<PathBuf> {
+    std::env::var_os("TERCET_PROGRAMS").map(PathBuf::from)
 }
 
 pub fn tercetd() -> PathBuf {

@@ -7,6 +7,9 @@ use jepsen::history;
 use std::path::PathBuf;
 
 #[derive(Debug, clap::Args)]
+#[command(after_help = "Examples:
+  jepsen check target/jepsen/sim-17/history.jsonl
+  jepsen check target/jepsen/sim-17/history.jsonl -o json | jq '.[] | select(.verdict != \"holds\")'")]
 pub struct Args {
     /// A history as the other commands write it: one JSON record a line
     #[arg(value_name = "FILE")]

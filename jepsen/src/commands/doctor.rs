@@ -25,6 +25,10 @@ const NOT_COVERED: [(&str, &str); 3] = [
 ];
 
 #[derive(Debug, clap::Args)]
+#[command(after_help = "Examples:
+  jepsen doctor
+  jepsen doctor -o json | jq '.capabilities[] | select(.works | not)'
+  jepsen doctor --clean                            # after a run that was killed")]
 pub struct Args {
     /// End what is left of `jepsen real` runs that were killed, and remove their disks
     #[arg(long)]

@@ -27,8 +27,9 @@ pub fn parse_seeds(text: &str) -> Result<Range<u64>, String> {
         let mut bytes = [0; 4];
         getrandom::fill(&mut bytes).map_err(|error| format!("no random bytes: {error}"))?;
         let first = u64::from(u32::from_le_bytes(bytes)) * 1000;
-        eprintln!("seeds {first}..{}", first + number(count)?);
-        return Ok(first..first + number(count)?);
+        let end = first.checked_add(number(count)?).filter(|end| *end > first).ok_or_else(bad)?;
+        eprintln!("seeds {first}..{end}");
+        return Ok(first..end);
     }
     let range = match text.split_once("..") {
         Some((from, to)) => number(from)?..number(to)?,
@@ -51,7 +52,7 @@ mod tests {
         for wrong in ["", "x", "10d", "0s", "99999999999999999999h"] {
             assert!(parse(wrong).is_err(), "{wrong}");
         }
-        for wrong in ["", "5..5", "6..5", "a..b", "random:x"] {
+        for wrong in ["", "5..5", "6..5", "a..b", "random:x", "random:0", "random:18446744073709551615"] {
             assert!(parse_seeds(wrong).is_err(), "{wrong}");
         }
     }

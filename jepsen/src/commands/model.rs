@@ -1,12 +1,18 @@
 //! `jepsen model`: explores every interleaving of the finality core within bounds.
 
-use super::not_shown;
+use super::{Output, not_shown};
 use anyhow::{Result, bail};
 use comfy_table::{Table, presets};
 use jepsen::model::{self, CONFIGS, Config, Limits, Outcome, Progress};
+use serde_json::json;
 use std::io::{IsTerminal as _, Write as _};
 
 #[derive(Debug, clap::Args)]
+#[command(after_help = "Examples:
+  jepsen model                                     every configuration, to its own depth
+  jepsen model --list
+  jepsen model --config lost-state --depth 6
+  jepsen model --config one-liar --trace           # the way to the conflict that a liar can make")]
 pub struct Args {
     /// Which configuration: `all`, or a name that `--list` shows
     #[arg(long, default_value = "all", value_name = "NAME")]
@@ -18,7 +24,7 @@ pub struct Args {
     #[arg(long, value_name = "N")]
     depth: Option<usize>,
     /// Threads that explore; with more than one, states near the depth bound may be missed
-    #[arg(long, value_name = "N", default_value_t = 1)]
+    #[arg(long, value_name = "N", default_value = "1", value_parser = super::count::<usize>)]
     threads: usize,
     /// Events that clients may submit
     #[arg(long, value_name = "N")]
@@ -41,42 +47,53 @@ pub struct Args {
     /// Print the expected counterexamples too
     #[arg(long)]
     trace: bool,
-    #[arg(short, long, value_enum, default_value_t = Output::Table)]
+    /// Stop at the first configuration that is not green
+    #[arg(long)]
+    fail_fast: bool,
+    #[command(flatten)]
     output: Output,
-}
-
-#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
-enum Output {
-    Table,
-    Json,
 }
 
 pub fn run(args: &Args) -> Result<()> {
     if args.list {
-        for config in CONFIGS {
-            println!("{:<12} {}", config.name, config.about);
-        }
-        return Ok(());
+        return list(args);
     }
     let chosen: Vec<Config> =
         CONFIGS.into_iter().filter(|config| args.config == "all" || args.config == config.name).collect();
     if chosen.is_empty() {
         bail!("there is no configuration {:?}; `jepsen model --list` shows all", args.config);
     }
-    let limits = Limits { threads: args.threads.max(1), depth: args.depth };
+    let limits = Limits { threads: args.threads, depth: args.depth };
     let mut outcomes = Vec::new();
     for config in chosen {
         let outcome = model::run(args.bound(config), limits, |progress| show(config.name, progress));
         clear();
         explain(args, &outcome);
+        let stop = args.fail_fast && !outcome.is_green();
         outcomes.push(outcome);
+        if stop {
+            break;
+        }
     }
-    match args.output {
-        Output::Json => println!("{}", serde_json::to_string_pretty(&outcomes)?),
-        Output::Table => println!("{}", table(&outcomes)),
+    if args.output.json() {
+        println!("{}", serde_json::to_string_pretty(&outcomes)?);
+    } else {
+        println!("{}", table(&outcomes));
     }
     let red: Vec<&str> = outcomes.iter().filter(|outcome| !outcome.is_green()).map(|outcome| outcome.config).collect();
     if red.is_empty() { Ok(()) } else { not_shown(format!("not green: {}", red.join(", "))) }
+}
+
+fn list(args: &Args) -> Result<()> {
+    if args.output.json() {
+        let told: Vec<_> = CONFIGS.iter().map(|config| json!({ "name": config.name, "about": config.about })).collect();
+        println!("{}", serde_json::to_string_pretty(&told)?);
+        return Ok(());
+    }
+    for config in CONFIGS {
+        println!("{:<16} {}", config.name, config.about);
+    }
+    Ok(())
 }
 
 impl Args {

@@ -1,20 +1,24 @@
 //! `jepsen real`: real processes under faults, and what came of it.
 
 use super::{Output, duration, not_shown};
-use anyhow::{Context as _, Result, bail};
+use anyhow::{Context as _, Result, bail, ensure};
 use comfy_table::Table;
 use indicatif::{ProgressBar, ProgressStyle};
 use jepsen::checker;
 use jepsen::history::{self, Record, What};
+use jepsen::real::nemesis::Nemesis;
 use jepsen::real::{self, Options, Progress, Report};
 use jepsen::report::{self, Meta};
 use std::collections::BTreeMap;
-use std::io::IsTerminal as _;
+use std::io::{ErrorKind, IsTerminal as _};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+use tercet_tests::programs;
 
+/// Where runs go that name no folder.
+const RUNS: &str = "target/jepsen";
 /// How often the line on the terminal changes.
 const TICK: Duration = Duration::from_millis(200);
 /// How often a line is written where there is no terminal.
@@ -38,7 +42,8 @@ pub struct Args {
     /// Fixes what the nemesis and the clients choose
     #[arg(long, default_value_t = 1)]
     seed: u64,
-    /// Where history, report, logs and repro.sh go [default: target/jepsen/real-<seed>-<time>]
+    /// Where history, report, logs and repro.sh go: a folder that is new or empty, so that no earlier run is
+    /// overwritten [default: a new one, target/jepsen/real-<seed>-<unix time>]
     #[arg(long, value_name = "DIR")]
     out: Option<PathBuf>,
     /// List all nemeses, and end
@@ -50,12 +55,17 @@ pub struct Args {
 
 pub fn run(args: &Args) -> Result<()> {
     if args.list {
-        return list();
+        return list(args);
     }
-    let stamp = SystemTime::now().duration_since(UNIX_EPOCH)?.as_secs();
-    let out = args.out.clone().unwrap_or_else(|| format!("target/jepsen/real-{}-{stamp}", args.seed).into());
+    real::choose(&args.nemesis)?;
+    if let Some(complaint) = programs::complaint() {
+        bail!(complaint);
+    }
+    let out = match &args.out {
+        Some(given) => unused(given)?,
+        None => fresh(args.seed)?,
+    };
     let options = Options { seed: args.seed, time: args.time, nemeses: args.nemesis.clone(), out: out.clone() };
-    std::fs::create_dir_all(&out).with_context(|| format!("cannot make {}", out.display()))?;
     eprintln!("real: seed {}, {} s, everything goes to {}", args.seed, args.time.as_secs(), out.display());
     let progress = Arc::new(Progress::default());
     stop_on_interrupt(progress.clone())?;
@@ -73,6 +83,33 @@ pub fn run(args: &Args) -> Result<()> {
         0 => Ok(()),
         count => {
             not_shown(format!("{count} invariants are not shown to hold; see {}", out.join("report.html").display()))
+        }
+    }
+}
+
+/// The folder that was asked for, unless something is in it already.
+fn unused(given: &Path) -> Result<PathBuf> {
+    super::make_writable(given)?;
+    let mut entries = std::fs::read_dir(given).with_context(|| format!("cannot read {}", given.display()))?;
+    ensure!(
+        entries.next().is_none(),
+        "{} is not empty; remove what is in it, or give another folder with --out",
+        given.display()
+    );
+    Ok(given.to_owned())
+}
+
+/// A folder that no other run has, not even one that begins in the same second.
+fn fresh(seed: u64) -> Result<PathBuf> {
+    let runs = Path::new(RUNS);
+    super::make_writable(runs)?;
+    let mut stamp = SystemTime::now().duration_since(UNIX_EPOCH)?.as_secs();
+    loop {
+        let folder = runs.join(format!("real-{seed}-{stamp}"));
+        match std::fs::create_dir(&folder) {
+            Ok(()) => return Ok(folder),
+            Err(error) if error.kind() == ErrorKind::AlreadyExists => stamp += 1,
+            Err(error) => return Err(error).with_context(|| format!("cannot make {}", folder.display())),
         }
     }
 }
@@ -100,7 +137,13 @@ fn keep(report: &Report, args: &Args, out: &Path) -> Result<()> {
     Ok(report::write(out, &report.history, &report.judged, &Meta::here(words.map(str::to_owned).to_vec()))?)
 }
 
-fn list() -> Result<()> {
+fn list(args: &Args) -> Result<()> {
+    if args.output.json() {
+        let needs = |nemesis: &Nemesis| nemesis.needs.iter().map(|need| need.name()).collect::<Vec<_>>();
+        let told = |n: &Nemesis| serde_json::json!({ "name": n.name, "about": n.about, "needs": needs(n) });
+        println!("{}", serde_json::to_string_pretty(&real::nemesis::ALL.iter().map(told).collect::<Vec<_>>())?);
+        return Ok(());
+    }
     let mut table = Table::new();
     table.load_preset(comfy_table::presets::NOTHING).set_header(["NEMESIS", "WHAT IT DOES", "NEEDS"]);
     for nemesis in real::nemesis::ALL {

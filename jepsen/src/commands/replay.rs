@@ -43,6 +43,9 @@ pub struct Args {
 }
 
 pub fn run(args: &Args) -> Result<()> {
+    if let Some(folder) = args.out.as_ref().filter(|_| !args.only_failed) {
+        super::make_writable(folder)?;
+    }
     run::watch_panics();
     let out = || Box::new(BufWriter::new(std::io::stdout())) as Box<dyn Write + Send>;
     let trace = args.trace.then(out);

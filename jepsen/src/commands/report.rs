@@ -7,6 +7,10 @@ use jepsen::{checker, history};
 use std::path::PathBuf;
 
 #[derive(Debug, clap::Args)]
+#[command(after_help = "Examples:
+  jepsen report target/jepsen/sim-17/history.jsonl --out /tmp/17
+  jepsen report history.jsonl --out report -o json
+  jepsen report history.jsonl --out report -- jepsen replay --seed 17 --sim-time 4m")]
 pub struct Args {
     /// A history as the other commands write it: one JSON record a line
     #[arg(value_name = "FILE")]
@@ -17,6 +21,8 @@ pub struct Args {
     /// The command that repeats the run, if more than its layer and seed is needed
     #[arg(last = true, value_name = "COMMAND")]
     command: Vec<String>,
+    #[command(flatten)]
+    output: super::Output,
 }
 
 pub fn run(args: &Args) -> Result<()> {
@@ -26,7 +32,12 @@ pub fn run(args: &Args) -> Result<()> {
     std::fs::create_dir_all(&args.out).with_context(told)?;
     let command = if args.command.is_empty() { command(&history) } else { args.command.clone() };
     report::write(&args.out, &history, &judged, &Meta::here(command)).with_context(told)?;
-    println!("{}", args.out.join("report.html").display());
+    let (page, script) = (args.out.join("report.html"), args.out.join("repro.sh"));
+    if args.output.json() {
+        println!("{}", serde_json::json!({ "report": page, "repro": script }));
+    } else {
+        println!("{}", page.display());
+    }
     Ok(())
 }
 

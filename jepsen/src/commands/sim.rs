@@ -7,13 +7,23 @@ use anyhow::{Context as _, Result, bail};
 use indicatif::{ProgressBar, ProgressStyle};
 use jepsen::sim::summary::{Failure, Summary};
 use jepsen::sim::swarm::Lie;
+use jepsen::sim::views::Checks;
 use serde_json::json;
 use std::collections::BTreeMap;
+use std::io::IsTerminal as _;
 use std::ops::Range;
 use std::path::PathBuf;
 use std::process::{Command, Stdio};
 use std::sync::Mutex;
+use std::thread::ScopedJoinHandle;
 use std::time::{Duration, Instant};
+
+/// How often it is looked whether all is done.
+const TICK: Duration = Duration::from_millis(100);
+/// How often a line is written where there is no terminal.
+const LOG_EVERY: Duration = Duration::from_secs(30);
+/// What a seed breaks whose process dies before it could tell anything.
+const COMES_TO_ITS_END: &str = "a run comes to its end";
 
 #[derive(Debug, clap::Args)]
 #[command(after_help = "Examples:
@@ -28,7 +38,7 @@ pub struct Args {
     #[arg(long, default_value = "10m", value_parser = duration::parse)]
     sim_time: Duration,
     /// Seeds at once
-    #[arg(long, default_value_t = std::thread::available_parallelism().map_or(1, usize::from))]
+    #[arg(long, value_name = "N", default_value_t = cores(), value_parser = super::count::<usize>)]
     threads: usize,
     /// Let a cloud tell this kind of lie in every seed; else each seed decides
     #[arg(long, value_name = "KIND")]
@@ -49,6 +59,10 @@ pub struct Args {
     output: Output,
 }
 
+fn cores() -> usize {
+    std::thread::available_parallelism().map_or(1, usize::from)
+}
+
 /// The seeds that are still to run, and what became of the others.
 struct Batch<'a> {
     args: &'a Args,
@@ -59,12 +73,14 @@ struct Batch<'a> {
 }
 
 pub fn run(args: &Args) -> Result<()> {
+    super::make_writable(&args.out)?;
     let bar = ProgressBar::new(args.seeds.end - args.seeds.start);
     bar.set_style(ProgressStyle::with_template("{pos}/{len} seeds {bar:30} {elapsed} {msg}")?);
     let next = Mutex::new(args.seeds.clone());
     let batch = Batch { args, begun: Instant::now(), next, done: Mutex::default(), bar };
     let outcomes: Vec<Result<()>> = std::thread::scope(|scope| {
-        let threads: Vec<_> = (0..args.threads.max(1)).map(|_| scope.spawn(|| batch.work())).collect();
+        let threads: Vec<_> = (0..args.threads).map(|_| scope.spawn(|| batch.work())).collect();
+        batch.watch(&threads);
         threads.into_iter().map(|thread| thread.join().expect("a worker does not panic")).collect()
     });
     outcomes.into_iter().collect::<Result<()>>()?;
@@ -75,6 +91,25 @@ pub fn run(args: &Args) -> Result<()> {
 }
 
 impl Batch<'_> {
+    /// Until the workers are done. Off a terminal nobody sees the bar, so a line tells now and then.
+    fn watch(&self, workers: &[ScopedJoinHandle<'_, Result<()>>]) {
+        let terminal = std::io::stderr().is_terminal();
+        let mut logged = Instant::now();
+        while !workers.iter().all(ScopedJoinHandle::is_finished) {
+            if !terminal && logged.elapsed() >= LOG_EVERY {
+                let (of, after) = (self.args.seeds.end - self.args.seeds.start, self.begun.elapsed().as_secs());
+                let done = self.done.lock().expect("no panic while it is held");
+                eprintln!("sim: {after} s  {} of {of} seeds  {}", done.len(), self.speed(&done));
+                logged = Instant::now();
+            }
+            std::thread::sleep(TICK);
+        }
+    }
+
+    fn speed(&self, done: &[Summary]) -> String {
+        format!("{:.0} x real time", simulated_s(done) / self.begun.elapsed().as_secs_f64())
+    }
+
     fn work(&self) -> Result<()> {
         while let Some(seed) = self.take() {
             let mut summary = self.replay(seed)?;
@@ -94,7 +129,7 @@ impl Batch<'_> {
             self.bar.inc(1);
             let mut done = self.done.lock().expect("no panic while it is held");
             done.push(summary);
-            self.bar.set_message(format!("{:.0} x real time", simulated_s(&done) / self.begun.elapsed().as_secs_f64()));
+            self.bar.set_message(self.speed(&done));
         }
         Ok(())
     }
@@ -117,15 +152,31 @@ impl Batch<'_> {
             .stderr(Stdio::piped())
             .output()
             .context("cannot run this program again")?;
-        match serde_json::from_slice(&output.stdout) {
-            Ok(summary) => Ok(summary),
-            Err(_) => {
-                let why =
-                    format!("seed {seed} ended with {}: {}", output.status, String::from_utf8_lossy(&output.stderr));
-                // It told what it could not do, or it died of what it ran.
-                if output.status.code() == Some(2) { bail!(why) } else { not_shown(why) }
-            }
+        if let Ok(summary) = serde_json::from_slice(&output.stdout) {
+            return Ok(summary);
         }
+        let why = format!("seed {seed} ended with {}: {}", output.status, String::from_utf8_lossy(&output.stderr));
+        // It told what it could not do, or it died of what it ran.
+        if output.status.code() == Some(2) { bail!(why) } else { Ok(died(seed, why)) }
+    }
+}
+
+fn died(seed: u64, why: String) -> Summary {
+    let failure = Failure { invariant: COMES_TO_ITS_END.to_owned(), why: format!("BROKEN: {why}") };
+    Summary {
+        seed,
+        digest: String::new(),
+        simulated_s: 0.0,
+        real_s: 0.0,
+        frames: 0,
+        acknowledged: 0,
+        liar: None,
+        convictions: 0,
+        conflicts: 0,
+        faults: BTreeMap::new(),
+        missed: 0,
+        invariant_checks: Checks::default(),
+        failures: vec![failure],
     }
 }
 
@@ -143,8 +194,12 @@ fn simulated_s(all: &[Summary]) -> f64 {
 }
 
 fn summarise(all: &[Summary], real: Duration, args: &Args) -> Result<()> {
+    if all.is_empty() {
+        return not_shown("no seed was run; give more time with --within");
+    }
     let (simulated, real) = (simulated_s(all), real.as_secs_f64());
-    let on_threads: f64 = all.iter().map(|summary| summary.real_s).sum();
+    // Nothing, if every process died; that is a speed of 0.
+    let on_threads = all.iter().map(|summary| summary.real_s).sum::<f64>().max(f64::MIN_POSITIVE);
     let failed: Vec<&Summary> = all.iter().filter(|summary| !summary.failures.is_empty()).collect();
     let mut faults: BTreeMap<&str, usize> = BTreeMap::new();
     for (fault, times) in all.iter().flat_map(|summary| &summary.faults) {
@@ -166,6 +221,8 @@ fn summarise(all: &[Summary], real: Duration, args: &Args) -> Result<()> {
             "convictions": sum(|summary| summary.convictions),
             "conflictingFinals": sum(|summary| summary.conflicts),
             "faults": faults,
+            "faultsThatMetNothing": sum(|summary| summary.missed),
+            "invariantChecks": sum(|summary| summary.invariant_checks.all() as usize),
             "digests": all.iter().map(|summary| (summary.seed.to_string(), &summary.digest)).collect::<BTreeMap<_, _>>(),
         });
         println!("{told}");
@@ -184,10 +241,11 @@ fn summarise(all: &[Summary], real: Duration, args: &Args) -> Result<()> {
             sum(|summary| summary.conflicts)
         );
         let faults: Vec<String> = faults.iter().map(|(fault, times)| format!("{fault} {times}")).collect();
-        println!("faults: {}", faults.join(", "));
-    }
-    if all.is_empty() {
-        return not_shown("no seed was run; give more time with --within");
+        println!("faults: {}; {} more met nothing", faults.join(", "), sum(|summary| summary.missed));
+        println!(
+            "invariants of states were evaluated {} times",
+            sum(|summary| summary.invariant_checks.all() as usize)
+        );
     }
     if failed.is_empty() {
         return Ok(());

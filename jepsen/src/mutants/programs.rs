@@ -1,14 +1,16 @@
 //! The processes that look for a planted bug: this program itself, and the product's own tests.
 
-use super::{Effort, Layer};
+use super::{Effort, Layer, Work};
 use anyhow::{Context as _, Result, bail};
+use nix::sys::signal::{Signal, killpg};
+use nix::unistd::Pid;
 use serde_json::Value;
 use std::ffi::OsStr;
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
 use std::time::Duration;
 use tercet_core::mutants::{Mutant, VARIABLE};
-use tokio::process::Command;
+use tokio::process::{Child, Command};
 
 /// The longest description of what was found.
 const MAX_FOUND_CHARS: usize = 160;
@@ -57,9 +59,10 @@ impl Programs {
         layer: Layer,
         mutant: Option<Mutant>,
         limit: Duration,
-    ) -> Result<(String, Option<String>)> {
+    ) -> Result<(Work, Option<String>)> {
         let programs = if layer == Layer::Core { &self.core } else { &self.node };
         let mut count = 0;
+        let found = |count, what: String| Ok((Work::Tests(count), Some(what)));
         for TestProgram { path, folder } in programs {
             let mut command = Command::new(path);
             command.current_dir(folder);
@@ -67,54 +70,45 @@ impl Programs {
             count += ended.stdout.lines().filter(|line| line.starts_with("test ")).count();
             let failed = ended.stdout.lines().find_map(|line| line.strip_prefix("test ")?.strip_suffix(" ... FAILED"));
             if let Some(test) = failed {
-                return Ok((tests_of(count), Some(test.to_owned())));
+                return found(count, test.to_owned());
             }
             if ended.late {
-                return Ok((tests_of(count), Some(format!("a test hangs for {limit:?}"))));
+                return found(count, format!("a test hangs for {limit:?}"));
             }
             if ended.code != Some(0) {
-                return Ok((tests_of(count), Some(format!("{} ended with {:?}", path.display(), ended.code))));
+                return found(count, format!("{} ended with {:?}", path.display(), ended.code));
             }
         }
-        Ok((tests_of(count), None))
+        Ok((Work::Tests(count), None))
     }
 
     /// `jepsen model`: the first configuration that is not green.
-    pub(super) async fn model(&self, mutant: Option<Mutant>, limit: Duration) -> Result<(String, Option<String>)> {
-        let ended = self.jepsen(&["model", "--config", "all", "-o", "json"], mutant, limit).await?;
+    pub(super) async fn model(&self, mutant: Option<Mutant>, limit: Duration) -> Result<(Work, Option<String>)> {
+        let ended = self.jepsen(&["model", "--config", "all", "--fail-fast", "-o", "json"], mutant, limit).await?;
         let outcomes: Vec<Value> = serde_json::from_str(&ended.stdout).unwrap_or_default();
-        let failures = |outcome: &Value| outcome["failures"].as_array().cloned().unwrap_or_default();
-        let red = outcomes.iter().find(|outcome| !failures(outcome).is_empty());
-        let states = |outcome: &Value| outcome["unique"].as_u64().unwrap_or(0);
-        let effort = format!("{} states", red.map_or_else(|| outcomes.iter().map(states).sum(), states));
-        let why = red.map(|outcome| {
-            let failure = failures(outcome)[0].as_str().unwrap_or_default().to_owned();
-            format!("{}: {failure}", outcome["config"].as_str().unwrap_or_default())
-        });
-        Ok((effort, ended.found(why, limit)?))
+        let states = outcomes.iter().filter_map(|outcome| outcome["unique"].as_u64()).sum();
+        let first = outcomes.iter().find_map(|outcome| Some((&outcome["config"], outcome["failures"].get(0)?)));
+        let red = first.map(|(config, _)| config.as_str().unwrap_or_default().to_owned());
+        let why = first.map(|(_, failure)| failure.as_str().unwrap_or_default().to_owned());
+        Ok((Work::Model { states, red }, ended.found(why, limit)?))
     }
 
-    /// `jepsen sim`: the first seed that is not green.
-    pub(super) async fn sim(&self, mutant: Option<Mutant>, effort: &Effort) -> Result<(String, Option<String>)> {
+    /// `jepsen sim`: every seed, also after one has failed.
+    pub(super) async fn sim(&self, mutant: Option<Mutant>, effort: &Effort) -> Result<(Work, Option<String>)> {
+        let (seeds, time) = (format!("0..{}", effort.seeds), &effort.sim_time);
         let histories = format!("target/jepsen/mutants/{}", mutant.map_or("none", Mutant::name));
-        for seed in 0..effort.seeds {
-            let seeds = format!("{seed}..{}", seed + 1);
-            let time = &effort.sim_time;
-            let args =
-                ["sim", "--seeds", &seeds, "--sim-time", time, "--threads", "1", "--out", &histories, "-o", "json"];
-            let ended = self.jepsen(&args, mutant, effort.limit).await?;
-            if let Some(found) = ended.found_broken(effort.limit)? {
-                return Ok((seeds_of(seed + 1), Some(found)));
-            }
-        }
-        Ok((seeds_of(effort.seeds), None))
+        let args = ["sim", "--seeds", &seeds, "--sim-time", time, "--threads", "1", "--out", &histories, "-o", "json"];
+        let ended = self.jepsen(&args, mutant, effort.limit).await?;
+        let told = serde_json::from_str::<Value>(&ended.stdout).unwrap_or_default();
+        let work = Work::Seeds { run: told["seeds"].as_u64().unwrap_or(0), broken: broken_seeds(&told) };
+        Ok((work, ended.found_broken(effort.limit)?))
     }
 
     /// `jepsen real`: one run. The planted bug reaches the nodes through their environment.
-    pub(super) async fn real(&self, mutant: Option<Mutant>, effort: &Effort) -> Result<(String, Option<String>)> {
-        let args = ["real", "--time", &effort.real_time, "--nemesis", "all", "--seed", "1", "-o", "json"];
+    pub(super) async fn real(&self, mutant: Option<Mutant>, effort: &Effort) -> Result<(Work, Option<String>)> {
+        let args = ["real", "--time", &effort.real_time, "--nemesis", &effort.nemesis, "--seed", "1", "-o", "json"];
         let ended = self.jepsen(&args, mutant, effort.limit).await?;
-        Ok((effort.real_time.clone(), ended.found_broken(effort.limit)?))
+        Ok((Work::Real { time: effort.real_time.clone() }, ended.found_broken(effort.limit)?))
     }
 
     async fn jepsen(&self, args: &[&str], mutant: Option<Mutant>, limit: Duration) -> Result<Ended> {
@@ -122,14 +116,6 @@ impl Programs {
         command.args(args);
         run(command, mutant, limit).await
     }
-}
-
-fn tests_of(count: usize) -> String {
-    format!("{count} tests")
-}
-
-fn seeds_of(count: u64) -> String {
-    if count == 1 { "1 seed".into() } else { format!("{count} seeds") }
 }
 
 impl Ended {
@@ -175,6 +161,12 @@ fn broken_invariant(told: &Value) -> Option<String> {
     }
 }
 
+/// How many seeds broke an invariant, in what `jepsen sim` tells.
+fn broken_seeds(told: &Value) -> u64 {
+    let failed = told["failed"].as_array().map_or(&[][..], Vec::as_slice);
+    failed.iter().filter(|seed| broken_invariant(seed).is_some()).count() as u64
+}
+
 fn shorten(text: &str) -> String {
     let line = text.lines().next().unwrap_or_default();
     let short: String = line.chars().take(MAX_FOUND_CHARS).collect();
@@ -185,16 +177,34 @@ async fn run(mut command: Command, mutant: Option<Mutant>, limit: Duration) -> R
     command.env(VARIABLE, mutant.map_or("", Mutant::name)).env("RUST_BACKTRACE", "0");
     // What a planted bug fails is no regression to keep.
     command.env("PROPTEST_DISABLE_FAILURE_PERSISTENCE", "1");
-    command.stdin(Stdio::null()).kill_on_drop(true);
-    let program = command.as_std().get_program().to_string_lossy().into_owned();
-    match tokio::time::timeout(limit, command.output()).await {
+    command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped()).process_group(0);
+    let child = command.spawn().with_context(|| format!("cannot run {:?}", command.as_std().get_program()))?;
+    let _group = Group::of(&child);
+    match tokio::time::timeout(limit, child.wait_with_output()).await {
         Err(_) => Ok(Ended { code: None, stdout: String::new(), stderr: String::new(), late: true }),
         Ok(output) => {
-            let output = output.with_context(|| format!("running {program}"))?;
+            let output = output?;
             let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
             let (stdout, stderr) = (text(&output.stdout), text(&output.stderr));
             Ok(Ended { code: output.status.code(), stdout, stderr, late: false })
         }
+    }
+}
+
+/// A process and what it started: a simulation that takes too long must not go on without its parent.
+struct Group(Pid);
+
+impl Group {
+    fn of(child: &Child) -> Option<Self> {
+        let id = i32::try_from(child.id()?).ok()?;
+        Some(Self(Pid::from_raw(id)))
+    }
+}
+
+impl Drop for Group {
+    fn drop(&mut self) {
+        // Usually nothing is left of it.
+        let _ = killpg(self.0, Signal::SIGKILL);
     }
 }
 
@@ -257,5 +267,28 @@ mod tests {
         assert_eq!(parse(r#"[{"invariant": "work", "verdict": "rejected", "why": "x"}]"#), None);
         let rejected = Ended { stdout: r#"{"invariant": "work", "why": "REJECTED: x"}"#.into(), ..ended(1, "") };
         assert_eq!(rejected.found_broken(Duration::from_secs(1)).unwrap(), None);
+    }
+
+    #[test]
+    fn a_seed_counts_once_however_much_it_broke_and_not_if_it_was_only_rejected() {
+        let told = serde_json::json!({ "seeds": 4, "failed": [
+            { "seed": 0, "failures": [{ "invariant": "heads", "why": "BROKEN: x" }, { "invariant": "work", "why": "BROKEN: y" }] },
+            { "seed": 2, "failures": [{ "invariant": "work", "why": "REJECTED: too little" }] },
+            { "seed": 3, "failures": [{ "invariant": "the run comes to its end", "why": "BROKEN: panic" }] },
+        ]});
+        assert_eq!(broken_seeds(&told), 2);
+        assert_eq!(broken_seeds(&Value::Null), 0);
+    }
+
+    #[tokio::test]
+    async fn what_takes_too_long_is_ended_with_all_that_it_started() {
+        let folder = tempfile::tempdir().unwrap();
+        let mut command = Command::new("sh");
+        command.current_dir(folder.path()).args(["-c", "sleep 600 & echo $! > child; wait"]);
+        let ended = run(command, None, Duration::from_millis(500)).await.unwrap();
+        assert!(ended.late);
+        let child = std::fs::read_to_string(folder.path().join("child")).unwrap().trim().parse().unwrap();
+        let gone = || tercet_tests::wait::check(!tercet_tests::process::is_alive(child), || format!("{child} runs"));
+        tercet_tests::eventually("the child is gone", Duration::from_secs(5), gone);
     }
 }

@@ -126,7 +126,8 @@ fn run_hidden(options: &Options, progress: &Arc<Progress>) -> Result<Report> {
     Ok(Report { judged, skipped, history })
 }
 
-fn choose(names: &[String]) -> Result<Vec<&'static Nemesis>> {
+/// What these names mean, or which of them nothing is called.
+pub fn choose(names: &[String]) -> Result<Vec<&'static Nemesis>> {
     if names.iter().any(|name| name == "all") {
         return Ok(nemesis::ALL.iter().collect());
     }

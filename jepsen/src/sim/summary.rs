@@ -27,6 +27,8 @@ pub struct Summary {
     pub invariant_checks: Checks,
     /// How often each fault began, and met something.
     pub faults: BTreeMap<String, usize>,
+    /// Faults that met nothing.
+    pub missed: usize,
     pub failures: Vec<Failure>,
 }
 
@@ -39,7 +41,7 @@ pub struct Failure {
 impl Summary {
     pub fn of(report: &Report) -> Self {
         let (mut faults, mut numbers) = (BTreeMap::new(), BTreeMap::new());
-        let (mut acknowledged, mut convicted) = (0, BTreeSet::new());
+        let (mut acknowledged, mut missed, mut convicted) = (0, 0, BTreeSet::new());
         for record in &report.history {
             match &record.what {
                 What::FaultBegan { number, fault, .. } => drop(numbers.insert(*number, fault.clone())),
@@ -47,6 +49,7 @@ impl Summary {
                     *faults.entry(numbers.get(number).cloned().unwrap_or_default()).or_default() += 1;
                 }
                 What::Acknowledged { .. } => acknowledged += 1,
+                What::FaultMissed { .. } => missed += 1,
                 What::Convicted { by, evidence, .. } => drop(convicted.insert((by, evidence))),
                 _ => {}
             }
@@ -64,6 +67,7 @@ impl Summary {
             conflicts: report.conflicts,
             invariant_checks: report.checks,
             faults,
+            missed,
             failures: checker::failures(&report.history).into_iter().map(failure).collect(),
         }
     }

@@ -38,6 +38,12 @@ pub struct Checks {
     pub when_quiet: u64,
 }
 
+impl Checks {
+    pub fn all(self) -> u64 {
+        self.always + self.on_change + self.at_rest + self.when_quiet
+    }
+}
+
 impl HonestViews {
     pub fn new(genesis: Genesis, liars: BTreeSet<CloudId>) -> Self {
         let (latest, lost, rested, checks) = Default::default();
