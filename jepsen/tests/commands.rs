@@ -22,16 +22,16 @@ fn good() -> Vec<What> {
         let seen = Seen { level: "SEALED".into(), review: false, conflict: false, content: Some(content.clone()) };
         let (at, of, with) = (cloud.clone(), id.clone(), content.clone());
         all.push(What::Invoked { client: 0, cloud: at.clone(), id: of.clone(), content: with.clone() });
-        all.push(What::Acknowledged { client: 0, cloud: at, id: of, content: with, new: true });
+        all.push(What::Acknowledged { client: 0, cloud: at, id: of, content: with, new: true, repeated: false });
         all.push(What::Observed { cloud, id: id.clone(), seen: seen.clone() });
         listed.extend(CLOUDS.map(|cloud| What::Listed { cloud: cloud.into(), id: id.clone(), seen: seen.clone() }));
     }
     all.push(What::Healed { took_ms: 1, within_ms: 2, complete: true, missing: None });
     all.append(&mut listed);
     for by in CLOUDS {
-        all.extend(CLOUDS.map(|of| What::Head { by: by.into(), of: of.into(), size: 1, root: "r".into() }));
+        all.extend(CLOUDS.map(|of| What::Head { by: by.into(), of: of.into(), size: 30, root: "r".into() }));
         let (cloud, id, level) = (by.to_owned(), "c0-1".to_owned(), "SEALED".to_owned());
-        all.push(What::Certified { cloud, id, level, valid: true, why: None });
+        all.push(What::Certified { cloud, id, level, content: Some("h1".into()), valid: true, why: None });
     }
     all
 }

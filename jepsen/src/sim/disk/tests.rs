@@ -72,15 +72,13 @@ async fn overlapping_troubles_of_a_disk_end_separately() {
     let (done, _) = told();
     assert!(mount.append(vec![entry(0)], done).is_err(), "there is no room");
     disk.take_trouble(2);
-    let mut written = 0;
-    for (fault, least) in [(1, slow * 2), (3, slow), (9, Duration::ZERO)] {
+    for (written, (fault, least)) in (0..).zip([(1, slow * 2), (3, slow), (9, Duration::ZERO)]) {
         let begun = tokio::time::Instant::now();
         let (done, durable) = told();
         mount.append(vec![entry(written)], done).unwrap();
         assert_eq!(durable.await, Ok(true));
         assert!((least..least + slow / 2).contains(&begun.elapsed()), "fault {fault} and later ones slow it down");
         disk.take_trouble(fault);
-        written += 1;
     }
     assert_eq!(disk.losses(), Losses { refused_writes: 1, late_syncs: 2, ..Losses::default() });
 }
