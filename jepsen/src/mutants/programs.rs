@@ -40,7 +40,7 @@ struct Ended {
 }
 
 impl Programs {
-    /// Builds the tests that these layers need, with the feature and in the profile of this program.
+    /// Builds what these layers need, with the feature and in the profile of this program.
     pub async fn prepare(layers: &[Layer]) -> Result<Self> {
         let jepsen = std::env::current_exe().context("finding this program")?;
         let folder = jepsen.parent().and_then(Path::file_name).and_then(OsStr::to_str).unwrap_or_default();
@@ -50,6 +50,9 @@ impl Programs {
         };
         let core = tests(Layer::Core, "tercet-core").await?;
         let node = tests(Layer::Node, "tercetd").await?;
+        if layers.contains(&Layer::Real) {
+            build_nodes(profile).await?;
+        }
         Ok(Self { core, node, jepsen })
     }
 
@@ -107,7 +110,10 @@ impl Programs {
     /// `jepsen real`: one run. The planted bug reaches the nodes through their environment.
     pub(super) async fn real(&self, mutant: Option<Mutant>, effort: &Effort) -> Result<(Work, Option<String>)> {
         let args = ["real", "--time", &effort.real_time, "--nemesis", &effort.nemesis, "--seed", "1", "-o", "json"];
-        let ended = self.jepsen(&args, mutant, effort.limit).await?;
+        let mut command = Command::new(&self.jepsen);
+        // Beside this program lie the nodes that have the planted bugs.
+        command.args(args).env("TERCET_PROGRAMS", self.jepsen.parent().context("a program lies in a folder")?);
+        let ended = run(command, mutant, effort.limit).await?;
         Ok((Work::Real { time: effort.real_time.clone() }, ended.found_broken(effort.limit)?))
     }
 
@@ -208,10 +214,23 @@ impl Drop for Group {
     }
 }
 
+fn cargo() -> Command {
+    Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()))
+}
+
+/// `tercetd` with the planted bugs, and `tercet`.
+async fn build_nodes(profile: &str) -> Result<()> {
+    eprintln!("building tercetd and tercet (profile {profile})");
+    let mut command = cargo();
+    command.args(["build", "-p", "tercetd", "-p", "tercet", "--bins", "--features", "tercetd/mutants"]);
+    let status = command.args(["--profile", profile]).status().await.context("running cargo")?;
+    if status.success() { Ok(()) } else { bail!("tercetd does not build with planted bugs") }
+}
+
 /// The test programs of a package, without the one that tests the planted bugs themselves.
 async fn build_tests(package: &'static str, profile: &str) -> Result<Vec<TestProgram>> {
     eprintln!("building the tests of {package} (profile {profile})");
-    let mut command = Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
+    let mut command = cargo();
     command.args(["test", "-p", package, "--lib", "--features", "mutants", "--profile", profile, "--no-run"]);
     if package == "tercet-core" {
         command.args(["--test", "*"]);
