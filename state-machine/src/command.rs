@@ -3,7 +3,7 @@
 
 use crate::ids::RequestId;
 use crate::time::Millis;
-use crate::{epochs, events, evidence, mirrors, tenants};
+use crate::{epochs, events, evidence, leases, mirrors, tenants};
 use serde::{Deserialize, Serialize};
 
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -23,6 +23,7 @@ pub enum Command {
     Mirrors(mirrors::Command),
     Evidence(evidence::Command),
     Epochs(epochs::Command),
+    Leases(leases::Command),
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -30,4 +31,5 @@ pub enum Reply {
     Done,
     Submitted(Vec<Result<events::Receipt, crate::rejection::Rejection>>),
     Ingested(Vec<mirrors::ChunkOutcome>),
+    LeaseVote(leases::Vote),
 }

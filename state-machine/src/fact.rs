@@ -1,7 +1,7 @@
 //! What happened, in commit order. Watchers, metrics and reconcilers live from facts.
 
 use crate::events::{Level, Marks};
-use crate::ids::{CloudId, EpochId, EventKey, Hash, Tag, TenantId};
+use crate::ids::{CloudId, EpochId, EventKey, Hash, HolderId, LeaseId, Tag, TenantId};
 use crate::transparency::Verdict;
 use serde::{Deserialize, Serialize};
 
@@ -52,5 +52,41 @@ pub enum Fact {
     EpochClosed {
         cloud: CloudId,
         epoch: EpochId,
+    },
+    /// A lease was created, or its policy changed.
+    LeasePut {
+        tenant: TenantId,
+        lease: LeaseId,
+    },
+    /// This cloud gave its vote to a new tenure. Renewals are not told.
+    LeaseVoted {
+        tenant: TenantId,
+        lease: LeaseId,
+        token: u64,
+        holder: HolderId,
+    },
+    LeaseReleased {
+        tenant: TenantId,
+        lease: LeaseId,
+        token: u64,
+        holder: HolderId,
+        to: Option<HolderId>,
+    },
+    /// A grant was shown: this is the new holder.
+    LeaseAcquired {
+        tenant: TenantId,
+        lease: LeaseId,
+        token: u64,
+        holder: HolderId,
+        /// Milliseconds without a holder; absent for the first one.
+        vacant_ms: Option<u64>,
+    },
+    /// Two holders showed a grant with one token: a cloud voted twice.
+    SplitBrain {
+        tenant: TenantId,
+        lease: LeaseId,
+        token: u64,
+        holder: HolderId,
+        other: HolderId,
     },
 }

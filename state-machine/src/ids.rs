@@ -94,6 +94,14 @@ name_id!(
     /// A namespace with its own policy and signing keys.
     TenantId, "tenant", 64
 );
+name_id!(
+    /// A lease of a tenant: what one holder has at a time.
+    LeaseId, "lease", 64
+);
+name_id!(
+    /// Who holds a lease, or wants it: an agent, a process, a person.
+    HolderId, "holder", 64
+);
 
 /// What names an event inside its tenant: the CloudEvents pair (source, id). The plain JSON form
 /// has an empty source.

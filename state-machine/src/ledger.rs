@@ -1,7 +1,7 @@
 //! The ledger: the clouds' logs as this cloud stores them (leaves, Merkle nodes, audits), and the
 //! keys of every record. It knows nothing of votes; `events/` and `mirrors/` give leaves meaning.
 
-use crate::ids::{CloudId, EpochId, Hash, Tag, TenantId};
+use crate::ids::{CloudId, EpochId, Hash, LeaseId, Tag, TenantId};
 use crate::records::{Broken, Records, RecordsMut};
 use crate::transparency::{Audit, Frontier, Leaf, Nodes, SignedNote, leaf_hash, root_at};
 use serde::{Deserialize, Serialize};
@@ -157,5 +157,27 @@ pub(crate) mod keys {
 
     pub fn evidence(id: &Hash) -> Vec<u8> {
         [b"v".as_slice(), &id.0].concat()
+    }
+
+    fn of_lease(table: u8, tenant: &TenantId, lease: &str) -> Vec<u8> {
+        let name = tenant.as_str().as_bytes();
+        [&[table, name.len() as u8], name, lease.as_bytes()].concat()
+    }
+
+    pub fn lease(tenant: &TenantId, lease: &LeaseId) -> Vec<u8> {
+        of_lease(b'k', tenant, lease.as_str())
+    }
+
+    pub fn lease_range(tenant: &TenantId) -> (Vec<u8>, Vec<u8>) {
+        // Beyond every letter that a name may have.
+        (of_lease(b'k', tenant, ""), of_lease(b'k', tenant, "~"))
+    }
+
+    /// One row of a lease's history.
+    pub fn lease_change(tenant: &TenantId, lease: &LeaseId, number: u64) -> Vec<u8> {
+        let mut key = of_lease(b'j', tenant, lease.as_str());
+        key.push(0);
+        key.extend_from_slice(&number.to_be_bytes());
+        key
     }
 }

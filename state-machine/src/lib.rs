@@ -39,6 +39,7 @@ pub mod evidence;
 pub mod fact;
 pub mod genesis;
 pub mod ids;
+pub mod leases;
 mod ledger;
 pub mod mirrors;
 #[cfg(feature = "mutants")]

@@ -102,6 +102,16 @@ planted! {
     FinalOverwritten, Core, "state-machine/src/events/level.rs", "a late vote for another content takes FINAL away";
     LevelDependsOnOrder, Core, "state-machine/src/events/level.rs", "only the two votes that arrived first count";
     NodeSignaturesAsClouds, Core, "state-machine/src/certificate/proof.rs", "a certificate's quorum counts signatures of nodes";
+
+    // ---- leases ----
+    LeaseWaitTooShort, Core, "state-machine/src/leases/mod.rs", "a cloud waits half a lease before it votes for somebody else";
+    LeaseVoteNotNamed, Core, "state-machine/src/leases/apply.rs", "a vote is given away although it is newer than the one that was waited out";
+    LeaseSessionIgnored, Core, "state-machine/src/leases/mod.rs", "a restarted holder goes on with its predecessor's token and votes";
+    LeaseTokenReused, Core, "state-machine/src/leases/apply.rs", "a new tenure may have the token of the one before";
+    LeaseFloorIgnored, Core, "state-machine/src/leases/apply.rs", "a renewed cloud votes for tokens that were granted before it lost its state";
+    LeaseOfOneVote, Core, "state-machine/src/leases/grant.rs", "one cloud's vote is a grant of a global lease";
+    LeaseSignaturesNotChecked, Core, "state-machine/src/leases/grant.rs", "the signatures of lease votes are not verified";
+    LeaseHeldTooLong, Core, "state-machine/src/leases/campaign.rs", "a holder acts on after its time is over";
 }
 
 /// The variable was not looked at yet.

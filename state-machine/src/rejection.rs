@@ -1,7 +1,7 @@
 //! Why a command was refused. A rejection is a value that every replica agrees on; it changed
 //! nothing. The same codes name the errors that a node answers without asking Raft.
 
-use crate::ids::{EventKey, Hash, TenantId};
+use crate::ids::{EventKey, Hash, HolderId, LeaseId, TenantId};
 use serde::{Deserialize, Serialize};
 
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, thiserror::Error)]
@@ -40,6 +40,22 @@ pub enum Rejection {
     EpochNotOpen,
     #[error("the command exceeds a limit: {0}")]
     TooLarge(String),
+    #[error("tenant {tenant} has no lease {lease} here; create it on every cloud with `tercet role create`")]
+    UnknownLease { tenant: TenantId, lease: LeaseId },
+    #[error("scope and duration of lease {lease} of tenant {tenant} never change; create another lease")]
+    LeaseFixed { tenant: TenantId, lease: LeaseId },
+    #[error("tenant {0} has {max} leases, the most there may be", max = crate::leases::MAX_LEASES)]
+    TooManyLeases(TenantId),
+    #[error("{0}")]
+    BadLease(String),
+    #[error("{holder} has lease {lease} with token {token}; ask again when that is out of time")]
+    LeaseHeld { lease: LeaseId, holder: HolderId, token: u64 },
+    #[error("that token of lease {lease} is over; a new tenure needs {least} or more")]
+    StaleToken { lease: LeaseId, least: u64 },
+    #[error("lease {0} is frozen: nobody new may hold it until an operator thaws it")]
+    LeaseFrozen(LeaseId),
+    #[error("the grant was refused: {0}")]
+    BadGrant(String),
 }
 
 /// Stable names of all errors, also of those that never reach the state machine.
@@ -49,6 +65,7 @@ pub enum Code {
     AlreadyVoted,
     BadEpoch,
     BadEvidence,
+    BadGrant,
     BadSignature,
     BodyTooLarge,
     CertificateGone,
@@ -57,6 +74,9 @@ pub enum Code {
     IdReuse,
     Internal,
     InvalidRequest,
+    LeaseFixed,
+    LeaseFrozen,
+    LeaseHeld,
     MethodNotAllowed,
     NoLeader,
     NotFinal,
@@ -66,11 +86,13 @@ pub enum Code {
     OutcomeUnknown,
     Overloaded,
     QuotaExceeded,
+    StaleToken,
     TenantFixed,
     TooLarge,
     Unauthenticated,
     UnknownContent,
     UnknownEvent,
+    UnknownLease,
     UnknownTenant,
     UnsupportedMediaType,
 }
@@ -81,6 +103,8 @@ impl Code {
         matches!(
             self,
             Self::EpochNotOpen
+                | Self::LeaseFrozen
+                | Self::LeaseHeld
                 | Self::NoLeader
                 | Self::NotFinal
                 | Self::NotLeader
@@ -101,6 +125,7 @@ impl Code {
             Self::AlreadyVoted => "already_voted",
             Self::BadEpoch => "bad_epoch",
             Self::BadEvidence => "bad_evidence",
+            Self::BadGrant => "bad_grant",
             Self::BadSignature => "bad_signature",
             Self::BodyTooLarge => "body_too_large",
             Self::CertificateGone => "certificate_gone",
@@ -109,6 +134,9 @@ impl Code {
             Self::IdReuse => "id_reuse",
             Self::Internal => "internal",
             Self::InvalidRequest => "invalid_request",
+            Self::LeaseFixed => "lease_fixed",
+            Self::LeaseFrozen => "lease_frozen",
+            Self::LeaseHeld => "lease_held",
             Self::MethodNotAllowed => "method_not_allowed",
             Self::NoLeader => "no_leader",
             Self::NotFinal => "not_final",
@@ -118,11 +146,13 @@ impl Code {
             Self::OutcomeUnknown => "outcome_unknown",
             Self::Overloaded => "overloaded",
             Self::QuotaExceeded => "quota_exceeded",
+            Self::StaleToken => "stale_token",
             Self::TenantFixed => "tenant_fixed",
             Self::TooLarge => "too_large",
             Self::Unauthenticated => "unauthenticated",
             Self::UnknownContent => "unknown_content",
             Self::UnknownEvent => "unknown_event",
+            Self::UnknownLease => "unknown_lease",
             Self::UnknownTenant => "unknown_tenant",
             Self::UnsupportedMediaType => "unsupported_media_type",
         }
@@ -145,6 +175,14 @@ impl Rejection {
             Self::BadEpoch(_) => Code::BadEpoch,
             Self::BadEvidence(_) => Code::BadEvidence,
             Self::EpochNotOpen => Code::EpochNotOpen,
+            Self::UnknownLease { .. } => Code::UnknownLease,
+            Self::LeaseFixed { .. } => Code::LeaseFixed,
+            Self::TooManyLeases(_) => Code::TooLarge,
+            Self::BadLease(_) => Code::InvalidRequest,
+            Self::LeaseHeld { .. } => Code::LeaseHeld,
+            Self::StaleToken { .. } => Code::StaleToken,
+            Self::LeaseFrozen(_) => Code::LeaseFrozen,
+            Self::BadGrant(_) => Code::BadGrant,
         }
     }
 }

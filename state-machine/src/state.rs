@@ -14,7 +14,7 @@ use crate::rejection::Rejection;
 use crate::tenants::Tenant;
 use crate::time::Millis;
 use crate::transparency::{Audit, NoteBody, Origin};
-use crate::{epochs, events, evidence, mirrors, tenants};
+use crate::{epochs, events, evidence, leases, mirrors, tenants};
 use serde::{Deserialize, Serialize};
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
@@ -131,6 +131,7 @@ impl State {
             Command::Mirrors(command) => mirrors::apply(&mut tx, command)?,
             Command::Evidence(command) => evidence::apply(&mut tx, command)?,
             Command::Epochs(command) => epochs::apply(&mut tx, command)?,
+            Command::Leases(command) => leases::apply(&mut tx, command)?,
         };
         epochs::finish_recovery(&mut tx)?;
         tx.settle()?;

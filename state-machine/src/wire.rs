@@ -18,6 +18,10 @@ pub mod domain {
     pub const LEAF: &str = "tercet/v1/leaf";
     pub const CERTIFICATE: &str = "tercet/v1/certificate";
     pub const EVIDENCE: &str = "tercet/v1/evidence";
+    pub const LEASE_CLAIM: &str = "tercet/v1/lease-claim";
+    pub const LEASE_RELEASE: &str = "tercet/v1/lease-release";
+    pub const LEASE_VOTE: &str = "tercet/v1/lease-vote";
+    pub const LEASE_GRANT: &str = "tercet/v1/lease-grant";
 }
 
 /// Builds an object's bytes. `lp` is a 4-byte big-endian length and then the bytes.

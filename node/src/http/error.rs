@@ -11,7 +11,7 @@ use std::time::Duration;
 use tercet_core::canonical::JsonError;
 use tercet_core::cloudevents::EventError;
 use tercet_core::content::ContentError;
-use tercet_core::ids::{Hash, InvalidId, NodeId};
+use tercet_core::ids::{Hash, HolderId, InvalidId, NodeId};
 use tercet_core::records::Broken;
 use tercet_core::rejection::{Code, Rejection};
 use utoipa::ToSchema;
@@ -55,6 +55,13 @@ pub struct Extras {
     pub leader: Option<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub leader_url: Option<String>,
+    /// With `lease_held`: who has this cloud's vote.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(value_type = Option<String>)]
+    pub holder: Option<HolderId>,
+    /// With `stale_token`: the least token of a new tenure.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub least_token: Option<u64>,
 }
 
 impl Problem {
@@ -132,15 +139,23 @@ pub fn status(code: Code) -> StatusCode {
         Code::InvalidRequest => StatusCode::BAD_REQUEST,
         Code::Unauthenticated => StatusCode::UNAUTHORIZED,
         Code::Forbidden | Code::BadSignature => StatusCode::FORBIDDEN,
-        Code::NotFound | Code::UnknownContent | Code::UnknownEvent | Code::UnknownTenant => StatusCode::NOT_FOUND,
-        Code::MethodNotAllowed => StatusCode::METHOD_NOT_ALLOWED,
-        Code::AlreadyVoted | Code::IdReuse | Code::NotFinal | Code::NotManual | Code::TenantFixed => {
-            StatusCode::CONFLICT
+        Code::NotFound | Code::UnknownContent | Code::UnknownEvent | Code::UnknownLease | Code::UnknownTenant => {
+            StatusCode::NOT_FOUND
         }
+        Code::MethodNotAllowed => StatusCode::METHOD_NOT_ALLOWED,
+        Code::AlreadyVoted
+        | Code::IdReuse
+        | Code::LeaseFixed
+        | Code::LeaseFrozen
+        | Code::LeaseHeld
+        | Code::NotFinal
+        | Code::NotManual
+        | Code::StaleToken
+        | Code::TenantFixed => StatusCode::CONFLICT,
         Code::BodyTooLarge => StatusCode::PAYLOAD_TOO_LARGE,
         Code::UnsupportedMediaType => StatusCode::UNSUPPORTED_MEDIA_TYPE,
         Code::NotLeader => StatusCode::MISDIRECTED_REQUEST,
-        Code::BadEpoch | Code::BadEvidence | Code::TooLarge => StatusCode::UNPROCESSABLE_ENTITY,
+        Code::BadEpoch | Code::BadEvidence | Code::BadGrant | Code::TooLarge => StatusCode::UNPROCESSABLE_ENTITY,
         Code::Overloaded | Code::QuotaExceeded => StatusCode::TOO_MANY_REQUESTS,
         Code::CertificateGone => StatusCode::GONE,
         Code::Internal => StatusCode::INTERNAL_SERVER_ERROR,
@@ -154,7 +169,8 @@ fn title(code: Code) -> &'static str {
         Code::AlreadyVoted => "This cloud has already voted",
         Code::BadEpoch => "The epoch was refused",
         Code::BadEvidence => "The evidence was refused",
-        Code::BadSignature => "The tenant's signature does not verify",
+        Code::BadGrant => "The grant was refused",
+        Code::BadSignature => "The signature does not verify",
         Code::BodyTooLarge => "The body is too large",
         Code::CertificateGone => "No certificate can be made any more",
         Code::EpochNotOpen => "This cloud may not vote now",
@@ -162,6 +178,9 @@ fn title(code: Code) -> &'static str {
         Code::IdReuse => "The id already names other content",
         Code::Internal => "An internal error",
         Code::InvalidRequest => "The request is not valid",
+        Code::LeaseFixed => "This part of a lease never changes",
+        Code::LeaseFrozen => "The lease is frozen",
+        Code::LeaseHeld => "Somebody else has this cloud's vote",
         Code::MethodNotAllowed => "The method is not allowed here",
         Code::NoLeader => "The cloud has no leader",
         Code::NotFinal => "The event is not FINAL",
@@ -171,11 +190,13 @@ fn title(code: Code) -> &'static str {
         Code::OutcomeUnknown => "The outcome is unknown",
         Code::Overloaded => "Too much work at once",
         Code::QuotaExceeded => "The tenant's quota is used up",
+        Code::StaleToken => "The fencing token is over",
         Code::TenantFixed => "This part of a tenant never changes",
         Code::TooLarge => "The command exceeds a limit",
         Code::Unauthenticated => "A valid bearer token is needed",
         Code::UnknownContent => "The content is unknown",
         Code::UnknownEvent => "The event is unknown",
+        Code::UnknownLease => "The lease is unknown",
         Code::UnknownTenant => "The tenant is unknown",
         Code::UnsupportedMediaType => "The content type is not supported",
     }
@@ -187,6 +208,10 @@ impl From<Rejection> for Problem {
         match rejection {
             Rejection::IdReuse { first, .. } => {
                 problem.with(Extras { first_content_hash: Some(first), ..Extras::default() })
+            }
+            Rejection::LeaseHeld { holder, .. } => problem.with(Extras { holder: Some(holder), ..Extras::default() }),
+            Rejection::StaleToken { least, .. } => {
+                problem.with(Extras { least_token: Some(least), ..Extras::default() })
             }
             _ => problem,
         }

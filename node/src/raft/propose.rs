@@ -21,6 +21,7 @@ use std::time::Duration;
 use tercet_core::codec;
 use tercet_core::command::Command;
 use tercet_core::ids::{NodeId, RequestId};
+use tercet_core::leases;
 use tercet_core::mutant;
 use tercet_core::rejection::Rejection;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, oneshot, watch};
@@ -34,6 +35,9 @@ const MAX_IN_FLIGHT_UNITS: usize = 64 << 10;
 /// The same for what comes from the other clouds: a few commands a peer, each with full chunks.
 const MAX_CLOUDS: usize = 256;
 const MAX_CLOUDS_UNITS: usize = 128 << 10;
+/// Votes on leases: few and small, and late ones end tenures, so neither events nor peers hold them up.
+const MAX_LEASES: usize = 1024;
+const MAX_LEASES_UNITS: usize = 4 << 10;
 /// The largest command, in bytes: it has to fit a message to a follower.
 const MAX_COMMAND_BYTES: usize = MAX_FRAME_BYTES / 2;
 /// How long a command may take to be committed and applied.
@@ -57,6 +61,7 @@ pub struct Limits {
     no_events: AtomicBool,
     clients: Room,
     clouds: Room,
+    leases: Room,
 }
 
 struct Room {
@@ -70,11 +75,13 @@ impl Limits {
             no_events: AtomicBool::new(false),
             clients: Room::new(MAX_IN_FLIGHT, MAX_IN_FLIGHT_UNITS),
             clouds: Room::new(MAX_CLOUDS, MAX_CLOUDS_UNITS),
+            leases: Room::new(MAX_LEASES, MAX_LEASES_UNITS),
         }
     }
 
     fn refuses(&self, command: &Command) -> bool {
-        matches!(command, Command::Events(_)) && self.no_events.load(Ordering::Relaxed)
+        matches!(command, Command::Events(_) | Command::Leases(leases::Command::Vote { .. }))
+            && self.no_events.load(Ordering::Relaxed)
     }
 
     fn enter(
@@ -85,6 +92,7 @@ impl Limits {
         match command {
             Command::Tenants(_) | Command::Events(_) => self.clients.enter(len, MAX_IN_FLIGHT_UNITS),
             Command::Mirrors(_) | Command::Evidence(_) | Command::Epochs(_) => self.clouds.enter(len, MAX_CLOUDS_UNITS),
+            Command::Leases(_) => self.leases.enter(len, MAX_LEASES_UNITS),
         }
     }
 }
@@ -103,7 +111,7 @@ impl Room {
 }
 
 pub fn queue() -> (mpsc::Sender<Pending>, mpsc::Receiver<Pending>) {
-    mpsc::channel(MAX_IN_FLIGHT + MAX_CLOUDS)
+    mpsc::channel(MAX_IN_FLIGHT + MAX_CLOUDS + MAX_LEASES)
 }
 
 /// The clock of one leadership.

@@ -1,0 +1,296 @@
+//! Voting on claims. One vote a key, never two tenures at once: a vote for another tenure needs a
+//! higher token, and that the one before is released or out of time, which only the leader can
+//! measure. The entry says which vote the leader waited out; a newer one refuses it.
+
+use super::{
+    Ballot, Because, Change, Claim, Command, Grant, Lease, Look, MAX_DURATION_MS, MAX_HISTORY, MAX_LEASES,
+    MIN_DURATION_MS, Release, Scope, Spec, Tenure, Vote, What,
+};
+use crate::command::Reply;
+use crate::fact::Fact;
+use crate::ids::{HolderId, LeaseId, TenantId};
+use crate::ledger::keys;
+use crate::records::{Broken, Records};
+use crate::rejection::Rejection;
+use crate::state::{State, Tx};
+use crate::time::{Millis, WallMillis};
+use std::time::Duration;
+
+type Answer = Result<Result<Reply, Rejection>, Broken>;
+
+pub(crate) fn apply(tx: &mut Tx<'_>, command: &Command) -> Answer {
+    match command {
+        Command::Put(spec) => put(tx, spec),
+        Command::Vote { claim, waited_out, voted_at } => vote(tx, claim, *waited_out, *voted_at),
+        Command::Release(release) => take_release(tx, release),
+        Command::Show(grant) => show(tx, grant),
+    }
+}
+
+fn put(tx: &mut Tx<'_>, spec: &Spec) -> Answer {
+    if !tx.state.tenants.contains_key(&spec.tenant) {
+        return Ok(Err(Rejection::UnknownTenant(spec.tenant.clone())));
+    }
+    if !(MIN_DURATION_MS..=MAX_DURATION_MS).contains(&spec.duration_ms) {
+        return Ok(Err(Rejection::BadLease(format!(
+            "a lease lasts {MIN_DURATION_MS} to {MAX_DURATION_MS} ms, not {}",
+            spec.duration_ms
+        ))));
+    }
+    if let Scope::Cloud(cloud) = &spec.scope
+        && tx.state.genesis.voter(cloud).is_none()
+    {
+        return Ok(Err(Rejection::BadLease(format!("the scope names {cloud}, which is no cloud of this federation"))));
+    }
+    let Some(mut lease) = tx.state.lease(tx.records, &spec.tenant, &spec.lease)? else {
+        if tx.state.leases(tx.records, &spec.tenant)?.len() >= MAX_LEASES {
+            return Ok(Err(Rejection::TooManyLeases(spec.tenant.clone())));
+        }
+        let mut lease =
+            Lease { spec: spec.clone(), vote: None, released: None, tenure: None, transitions: 0, changes: 0 };
+        tx.change(&mut lease, What::Created);
+        return Ok(tx.keep_lease(&lease, Reply::Done));
+    };
+    if (&lease.spec.scope, lease.spec.duration_ms) != (&spec.scope, spec.duration_ms) {
+        let Spec { tenant, lease, .. } = spec.clone();
+        return Ok(Err(Rejection::LeaseFixed { tenant, lease }));
+    }
+    if lease.spec != *spec {
+        lease.spec = spec.clone();
+        tx.change(&mut lease, What::Changed { preferred: spec.preferred.clone(), frozen: spec.frozen });
+    }
+    Ok(tx.keep_lease(&lease, Reply::Done))
+}
+
+fn vote(tx: &mut Tx<'_>, claim: &Claim, waited_out: Option<Ballot>, voted_at: WallMillis) -> Answer {
+    let mut lease = match tx.known_lease(&claim.tenant, &claim.lease)? {
+        Ok(lease) => lease,
+        Err(rejection) => return Ok(Err(rejection)),
+    };
+    if let Err(rejection) = tx.state.admits_claim(&lease, claim, waited_out) {
+        return Ok(Err(rejection));
+    }
+    if let Some(same) = lease.vote.as_ref().filter(|vote| vote.claim == *claim) {
+        return Ok(Ok(Reply::LeaseVote(same.clone())));
+    }
+    let begins = lease.vote.as_ref().is_none_or(|vote| !vote.claim.is_of_tenure(claim));
+    let me = tx.state.me.clone();
+    let vote = Vote {
+        epoch: tx.state.hot.current[&me],
+        cloud: me,
+        claim: claim.clone(),
+        scope: lease.spec.scope.clone(),
+        voted_at,
+    };
+    lease.vote = Some(vote.clone());
+    lease.released = None;
+    let now = tx.state.hot.now;
+    if let Some(tenure) = lease.tenure.as_mut().filter(|tenure| tenure.is_of(claim)) {
+        tenure.ends = Millis(now.0 + u64::from(claim.duration_ms));
+    }
+    if begins {
+        let Claim { tenant, lease, token, holder, .. } = claim.clone();
+        tx.facts.push(Fact::LeaseVoted { tenant, lease, token, holder });
+    }
+    Ok(tx.keep_lease(&lease, Reply::LeaseVote(vote)))
+}
+
+impl State {
+    /// What somebody who wants the lease has to know, given what is left of this leader's wait.
+    pub fn look(&self, lease: &Lease, holder: &HolderId, left: Duration) -> Look {
+        let spec = &lease.spec;
+        let elsewhere = matches!(&spec.scope, Scope::Cloud(cloud) if *cloud != self.me);
+        let never = elsewhere || spec.frozen || !self.may_vote();
+        let left = if lease.is_free_for(holder) { Duration::ZERO } else { left + lease.courtesy(holder) };
+        // Rounded up: who comes too early has to come again.
+        let left = left.as_nanos().div_ceil(1_000_000) as u64;
+        Look { cloud: self.me.clone(), least_token: self.least_token(lease), free_in_ms: (!never).then_some(left) }
+    }
+
+    /// Whether the claim gets this cloud's vote, given the vote that the leader waited out.
+    fn admits_claim(&self, lease: &Lease, claim: &Claim, waited_out: Option<Ballot>) -> Result<(), Rejection> {
+        if !self.may_vote() {
+            return Err(Rejection::EpochNotOpen);
+        }
+        let spec = &lease.spec;
+        if let Scope::Cloud(cloud) = &spec.scope
+            && *cloud != self.me
+        {
+            return Err(Rejection::BadLease(format!("{} is a lease of cloud {cloud} alone; ask that one", spec.lease)));
+        }
+        if claim.duration_ms != spec.duration_ms {
+            let (asked, is) = (claim.duration_ms, spec.duration_ms);
+            return Err(Rejection::BadLease(format!("{} lasts {is} ms, the claim asks for {asked}", spec.lease)));
+        }
+        let known = lease.vote.as_ref();
+        if let Some(vote) = known.filter(|vote| vote.claim.is_of_tenure(claim)) {
+            // A tenure that was released is over for good.
+            if claim.renewal >= vote.claim.renewal && lease.released.is_none() {
+                return Ok(());
+            }
+            return Err(Rejection::StaleToken { lease: spec.lease.clone(), least: self.least_token(lease) });
+        }
+        let least = self.least_token(lease);
+        // A cloud that was away when a tenure began may join it once it was shown the grant.
+        let shown = lease.tenure.as_ref().is_some_and(|tenure| tenure.is_of(claim));
+        let joins = shown && known.is_none_or(|vote| vote.claim.token < claim.token);
+        if claim.token < least && !joins {
+            return Err(Rejection::StaleToken { lease: spec.lease.clone(), least });
+        }
+        if spec.frozen {
+            return Err(Rejection::LeaseFrozen(spec.lease.clone()));
+        }
+        let out_of_time = waited_out == lease.ballot() || mutant!(LeaseVoteNotNamed);
+        match known {
+            Some(vote) if !lease.is_free_for(&claim.holder) && !out_of_time => Err(Rejection::LeaseHeld {
+                lease: spec.lease.clone(),
+                holder: vote.claim.holder.clone(),
+                token: vote.claim.token,
+            }),
+            _ => Ok(()),
+        }
+    }
+
+    /// The least token of a new tenure: beyond every token voted for here. A cloud that lost its state lost
+    /// that as well, so tokens lie beyond all that could be granted before it was renewed.
+    pub fn least_token(&self, lease: &Lease) -> u64 {
+        let renewals: u64 =
+            self.genesis.clouds().filter_map(|cloud| self.opening(cloud)).map(|o| u64::from(o.number)).sum();
+        let floor = if mutant!(LeaseFloorIgnored) { 0 } else { renewals << 32 };
+        let voted = lease.vote.as_ref().map_or(0, |vote| vote.claim.token);
+        let shown = lease.tenure.as_ref().map_or(0, |tenure| tenure.token);
+        if mutant!(LeaseTokenReused) {
+            return voted.max(shown).max(floor).max(1);
+        }
+        voted.max(shown).max(floor) + 1
+    }
+
+    pub fn lease(&self, records: &dyn Records, tenant: &TenantId, lease: &LeaseId) -> Result<Option<Lease>, Broken> {
+        let bytes = records.get(&keys::lease(tenant, lease))?;
+        bytes.map(|bytes| crate::codec::decode(&bytes).map_err(Broken::from)).transpose()
+    }
+
+    /// A tenant's leases by name.
+    pub fn leases(&self, records: &dyn Records, tenant: &TenantId) -> Result<Vec<Lease>, Broken> {
+        let (from, to) = keys::lease_range(tenant);
+        let rows = records.scan(&from, &to, MAX_LEASES)?;
+        rows.into_iter().map(|(_, bytes)| crate::codec::decode(&bytes).map_err(Broken::from)).collect()
+    }
+
+    /// The latest `limit` changes of a lease, the newest first.
+    pub fn lease_history(&self, records: &dyn Records, lease: &Lease, limit: u64) -> Result<Vec<Change>, Broken> {
+        let Spec { tenant, lease: name, .. } = &lease.spec;
+        let oldest = lease.changes.saturating_sub(limit.min(MAX_HISTORY));
+        let mut changes = Vec::new();
+        for number in (oldest..lease.changes).rev() {
+            let bytes = records.get(&keys::lease_change(tenant, name, number % MAX_HISTORY))?;
+            let bytes = bytes.ok_or_else(|| Broken(format!("change {number} of lease {name} is not stored")))?;
+            changes.push(crate::codec::decode(&bytes)?);
+        }
+        Ok(changes)
+    }
+}
+
+fn take_release(tx: &mut Tx<'_>, release: &Release) -> Answer {
+    let mut lease = match tx.known_lease(&release.tenant, &release.lease)? {
+        Ok(lease) => lease,
+        Err(rejection) => return Ok(Err(rejection)),
+    };
+    let of_vote = |vote: &&Vote| (vote.claim.token, vote.claim.session) == (release.token, release.session);
+    let Some(vote) = lease.vote.clone().filter(|vote| of_vote(&vote)) else {
+        // Another tenure has the vote already, or this cloud never voted for that one.
+        return Ok(Ok(Reply::Done));
+    };
+    if lease.released.is_some() {
+        return Ok(Ok(Reply::Done));
+    }
+    lease.released = Some(release.to.clone());
+    let holder = vote.claim.holder.clone();
+    let now = tx.state.hot.now;
+    if let Some(tenure) = lease.tenure.as_mut().filter(|tenure| tenure.is_of(&vote.claim)) {
+        (tenure.ends, tenure.released) = (now, true);
+        tx.change(&mut lease, What::Released { holder: holder.clone(), token: release.token, to: release.to.clone() });
+    }
+    let Release { tenant, lease: name, token, to, .. } = release.clone();
+    tx.facts.push(Fact::LeaseReleased { tenant, lease: name, token, holder, to });
+    Ok(tx.keep_lease(&lease, Reply::Done))
+}
+
+/// Learns who holds the lease. Two grants with one token and different holders cannot both be honest.
+fn show(tx: &mut Tx<'_>, grant: &Grant) -> Answer {
+    let claim = &grant.claim;
+    let mut lease = match tx.known_lease(&claim.tenant, &claim.lease)? {
+        Ok(lease) => lease,
+        Err(rejection) => return Ok(Err(rejection)),
+    };
+    let granted = match grant.verify(&tx.state.genesis, &tx.state.hot.openings) {
+        Ok(granted) => granted,
+        Err(error) => return Ok(Err(Rejection::BadGrant(error.to_string()))),
+    };
+    if grant.scope != lease.spec.scope {
+        return Ok(Err(Rejection::BadGrant(format!(
+            "it is of scope {}, the lease of {}",
+            grant.scope, lease.spec.scope
+        ))));
+    }
+    let now = tx.state.hot.now;
+    let known = lease.tenure.clone();
+    match &known {
+        Some(known) if known.token > claim.token => return Ok(Ok(Reply::Done)),
+        Some(known) if known.is_of(claim) => return Ok(Ok(Reply::Done)),
+        Some(known) if known.token == claim.token => {
+            let (token, holder, other) = (claim.token, known.holder.clone(), claim.holder.clone());
+            tx.change(&mut lease, What::SplitBrain { token, holder: holder.clone(), other: other.clone() });
+            let Claim { tenant, lease: name, .. } = claim.clone();
+            tx.facts.push(Fact::SplitBrain { tenant, lease: name, token, holder, other });
+            return Ok(tx.keep_lease(&lease, Reply::Done));
+        }
+        _ => {}
+    }
+    let because = match &known {
+        None => Because::First,
+        Some(known) if known.released => Because::Released,
+        Some(_) => Because::Expired,
+    };
+    let vacant_ms = known.as_ref().map(|known| now.0.saturating_sub(known.ends.0));
+    if known.as_ref().is_some_and(|known| known.holder != claim.holder) {
+        lease.transitions += 1;
+    }
+    lease.tenure = Some(Tenure {
+        holder: claim.holder.clone(),
+        session: claim.session,
+        token: claim.token,
+        acquired_at: granted.acquired_at,
+        released: false,
+        ends: Millis(now.0 + u64::from(claim.duration_ms)),
+    });
+    let (holder, token) = (claim.holder.clone(), claim.token);
+    let acquired_at = granted.acquired_at;
+    tx.change(&mut lease, What::Acquired { holder: holder.clone(), token, acquired_at, because, vacant_ms });
+    let Claim { tenant, lease: name, .. } = claim.clone();
+    tx.facts.push(Fact::LeaseAcquired { tenant, lease: name, token, holder, vacant_ms });
+    Ok(tx.keep_lease(&lease, Reply::Done))
+}
+
+impl Tx<'_> {
+    fn known_lease(&self, tenant: &TenantId, lease: &LeaseId) -> Result<Result<Lease, Rejection>, Broken> {
+        let unknown = || Rejection::UnknownLease { tenant: tenant.clone(), lease: lease.clone() };
+        Ok(self.state.lease(self.records, tenant, lease)?.ok_or_else(unknown))
+    }
+
+    fn keep_lease(&mut self, lease: &Lease, reply: Reply) -> Result<Reply, Rejection> {
+        self.records.put(keys::lease(&lease.spec.tenant, &lease.spec.lease), crate::codec::encode(lease));
+        Ok(reply)
+    }
+
+    fn change(&mut self, lease: &mut Lease, what: What) {
+        let number = lease.changes;
+        lease.changes += 1;
+        let Spec { tenant, lease: name, .. } = &lease.spec;
+        if let What::Created | What::Changed { .. } = &what {
+            self.facts.push(Fact::LeasePut { tenant: tenant.clone(), lease: name.clone() });
+        }
+        let change = Change { number, at: self.state.hot.now, what };
+        self.records.put(keys::lease_change(tenant, name, number % MAX_HISTORY), crate::codec::encode(&change));
+    }
+}

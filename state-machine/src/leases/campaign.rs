@@ -1,0 +1,170 @@
+//! A candidate's side, without clock and network: which claim to send, which votes count, until when
+//! to act. Time is what the caller read from `CLOCK_BOOTTIME`, which goes on while a machine sleeps.
+
+use super::{Claim, Grant, NotVoted, Release, Scope, SignedClaim, SignedVote, Spec};
+use crate::epochs::Opening;
+use crate::genesis::Genesis;
+use crate::ids::{CloudId, HolderId};
+use crate::signature::SigningKey;
+use serde::{Deserialize, Serialize};
+use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
+
+/// What a cloud says of a lease to somebody who wants it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Look {
+    pub cloud: CloudId,
+    /// The least token of a new tenure.
+    pub least_token: u64,
+    /// Milliseconds until this cloud gives its vote to this candidate; `None` while the lease is frozen or the
+    /// cloud may not vote.
+    pub free_in_ms: Option<u64>,
+}
+
+/// What to do next, from what the clouds said.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Plan {
+    /// Enough clouds are free: ask them.
+    Ask,
+    /// Not before then.
+    Wait(Duration),
+    /// Too few clouds answered, or may vote.
+    Unreachable,
+}
+
+/// Why a vote does not count for this campaign.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum Unusable {
+    #[error("the vote of {0} answers another claim")]
+    OtherClaim(CloudId),
+    #[error(transparent)]
+    NotVoted(#[from] NotVoted),
+}
+
+/// One process's attempt to hold a lease, and its tenure.
+pub struct Campaign {
+    genesis: Genesis,
+    openings: Vec<Opening>,
+    spec: Spec,
+    holder: HolderId,
+    key: SigningKey,
+    token: u64,
+    /// What was asked last, and when: votes count for it alone.
+    round: Option<Round>,
+    held: Option<(Grant, Duration)>,
+}
+
+struct Round {
+    asked_at: Duration,
+    claim: Claim,
+    votes: BTreeMap<CloudId, SignedVote>,
+}
+
+impl Campaign {
+    /// `key` is fresh for each campaign: it tells this process from another one of the same name.
+    pub fn new(genesis: Genesis, openings: Vec<Opening>, spec: Spec, holder: HolderId, key: SigningKey) -> Self {
+        Self { genesis, openings, spec, holder, key, token: 1, round: None, held: None }
+    }
+
+    pub fn spec(&self) -> &Spec {
+        &self.spec
+    }
+
+    /// The federation opened another epoch.
+    pub fn learn(&mut self, openings: Vec<Opening>) {
+        self.openings = openings;
+    }
+
+    /// The clouds whose votes make a grant.
+    pub fn voters(&self) -> Vec<CloudId> {
+        match &self.spec.scope {
+            Scope::Cloud(cloud) => vec![cloud.clone()],
+            Scope::Global | Scope::Strict => self.genesis.clouds().cloned().collect(),
+        }
+    }
+
+    /// Whether to ask now. Asking while too few clouds are free would only split their votes.
+    pub fn plan(&mut self, looks: &[Look]) -> Plan {
+        for look in looks {
+            self.at_least(look.least_token);
+        }
+        let mut free: Vec<(u64, &CloudId)> =
+            looks.iter().filter_map(|look| Some((look.free_in_ms?, &look.cloud))).collect();
+        free.sort_unstable();
+        let mut clouds = BTreeSet::new();
+        for (wait, cloud) in free {
+            clouds.insert(cloud);
+            if self.spec.scope.is_met(&self.genesis, &clouds) {
+                return if wait == 0 { Plan::Ask } else { Plan::Wait(Duration::from_millis(wait)) };
+            }
+        }
+        Plan::Unreachable
+    }
+
+    /// A new tenure has to have at least this token.
+    pub fn at_least(&mut self, token: u64) {
+        if self.round.is_none() {
+            self.token = self.token.max(token);
+        }
+    }
+
+    /// The next claim, to all voters: the first of a tenure, or a renewal. `now` is read before it is sent.
+    pub fn ask(&mut self, now: Duration) -> SignedClaim {
+        let renewal = self.round.as_ref().map_or(0, |round| round.claim.renewal + 1);
+        let claim = Claim {
+            tenant: self.spec.tenant.clone(),
+            lease: self.spec.lease.clone(),
+            token: self.token,
+            renewal,
+            holder: self.holder.clone(),
+            session: self.key.public(),
+            duration_ms: self.spec.duration_ms,
+        };
+        self.round = Some(Round { asked_at: now, claim: claim.clone(), votes: BTreeMap::new() });
+        claim.sign(&self.genesis.fed_id(), &self.key)
+    }
+
+    /// Takes a vote for the last claim. Answers to earlier ones do not count: their clock ran before.
+    pub fn hear(&mut self, vote: SignedVote) -> Result<(), Unusable> {
+        let cloud = vote.vote.cloud.clone();
+        let Some(round) = self.round.as_mut() else { return Err(Unusable::OtherClaim(cloud)) };
+        if (&vote.vote.claim, &vote.vote.scope) != (&round.claim, &self.spec.scope) {
+            return Err(Unusable::OtherClaim(cloud));
+        }
+        vote.verify(&self.genesis, &self.openings)?;
+        round.votes.insert(cloud, vote);
+        if self.spec.scope.is_met(&self.genesis, &round.votes.keys().collect()) {
+            let votes = round.votes.values().cloned().collect();
+            let grant = Grant { claim: round.claim.clone(), scope: self.spec.scope.clone(), votes };
+            let until = round.asked_at + Duration::from_millis(u64::from(self.spec.duration_ms));
+            self.held = Some((grant, until));
+        }
+        Ok(())
+    }
+
+    /// The grant, if the holder may still act at `now`. Look before each act.
+    pub fn holds(&self, now: Duration) -> Option<&Grant> {
+        self.held.as_ref().filter(|(_, until)| now < *until || mutant!(LeaseHeldTooLong)).map(|(grant, _)| grant)
+    }
+
+    /// Until when the holder may act.
+    pub fn until(&self) -> Option<Duration> {
+        self.held.as_ref().map(|(_, until)| *until)
+    }
+
+    /// Whether the last claim got its votes.
+    pub fn is_granted(&self) -> bool {
+        let asked = self.round.as_ref().map(|round| &round.claim);
+        self.held.as_ref().map(|(grant, _)| &grant.claim) == asked && asked.is_some()
+    }
+
+    /// Ends the tenure, or takes back votes that were too few. `None` if nothing was asked for. Who calls
+    /// this has stopped to act.
+    pub fn release(&mut self, to: Option<HolderId>) -> Option<Release> {
+        let round = self.round.take()?;
+        self.held = None;
+        self.token = round.claim.token + 1;
+        Some(Release::sign(&self.genesis.fed_id(), &round.claim, to, &self.key))
+    }
+}
