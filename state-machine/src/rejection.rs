@@ -56,6 +56,12 @@ pub enum Rejection {
     LeaseFrozen(LeaseId),
     #[error("the grant was refused: {0}")]
     BadGrant(String),
+    #[error("this cloud may have forgotten a vote on lease {lease}; ask again in {left_ms} ms")]
+    LeaseWaits { lease: LeaseId, left_ms: u64 },
+    #[error(
+        "no other cloud has shown since this node started what it holds of this cloud's log, so it does not vote on leases; are the links to the other clouds cut?"
+    )]
+    NothingShown,
 }
 
 /// Stable names of all errors, also of those that never reach the state machine.
@@ -174,12 +180,12 @@ impl Rejection {
             Self::TooManyTenants | Self::TooLarge(_) => Code::TooLarge,
             Self::BadEpoch(_) => Code::BadEpoch,
             Self::BadEvidence(_) => Code::BadEvidence,
-            Self::EpochNotOpen => Code::EpochNotOpen,
+            Self::EpochNotOpen | Self::NothingShown => Code::EpochNotOpen,
             Self::UnknownLease { .. } => Code::UnknownLease,
             Self::LeaseFixed { .. } => Code::LeaseFixed,
             Self::TooManyLeases(_) => Code::TooLarge,
             Self::BadLease(_) => Code::InvalidRequest,
-            Self::LeaseHeld { .. } => Code::LeaseHeld,
+            Self::LeaseHeld { .. } | Self::LeaseWaits { .. } => Code::LeaseHeld,
             Self::StaleToken { .. } => Code::StaleToken,
             Self::LeaseFrozen(_) => Code::LeaseFrozen,
             Self::BadGrant(_) => Code::BadGrant,

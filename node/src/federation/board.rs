@@ -102,6 +102,8 @@ pub struct Stats {
     pub bodies_dropped: AtomicU64,
     pub hunts: AtomicU64,
     pub convictions: AtomicU64,
+    pub lease_votes: AtomicU64,
+    pub lease_votes_refused: AtomicU64,
 }
 
 impl Stats {
@@ -110,7 +112,7 @@ impl Stats {
     }
 
     /// Every counter under its name.
-    pub fn counts(&self) -> [(&'static str, u64); 9] {
+    pub fn counts(&self) -> [(&'static str, u64); 11] {
         let of = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
         [
             ("rounds_signed", of(&self.rounds_signed)),
@@ -122,6 +124,8 @@ impl Stats {
             ("bodies_dropped", of(&self.bodies_dropped)),
             ("fork_hunts", of(&self.hunts)),
             ("convictions", of(&self.convictions)),
+            ("lease_votes", of(&self.lease_votes)),
+            ("lease_votes_refused", of(&self.lease_votes_refused)),
         ]
     }
 }

@@ -9,26 +9,30 @@ mod epochs;
 pub mod frames;
 mod ingest;
 mod investigate;
+mod leases;
 mod pull;
 mod relay;
 mod serve;
 mod sign;
+mod signers;
 mod testimony;
 #[cfg(test)]
 mod tests;
 mod verify;
 
 pub use board::Stats;
+pub use leases::{LeaseAnswer, LeaseStatus};
 
 use crate::config::Directory;
 use crate::env::Env;
 use crate::peer::{Handler, Method, PeerClient, StreamHandler};
-use crate::raft::Replica;
+use crate::raft::{ProposeError, Replica};
 use board::Board;
 use std::sync::Arc;
 use std::time::Duration;
 use tercet_core::epochs::Opening;
-use tercet_core::ids::{CloudId, EpochId, FedId, NodeId};
+use tercet_core::ids::{CloudId, EpochId, FedId, HolderId, LeaseId, NodeId, TenantId};
+use tercet_core::leases::SignedClaim;
 use tercet_core::signature::SigningKey;
 use tercet_core::transparency::SignedNote;
 use tokio::sync::watch;
@@ -60,6 +64,8 @@ struct Shared {
     peers: PeerClient,
     board: Board,
     signed: watch::Sender<Option<Arc<SignedNote>>>,
+    signers: signers::Signers,
+    leases: leases::Clock,
     stop: CancellationToken,
     tasks: TaskTracker,
 }
@@ -132,6 +138,8 @@ impl Federation {
             peers,
             board: Board::new(others.into_iter()),
             signed: watch::Sender::new(None),
+            signers: signers::Signers::default(),
+            leases: leases::Clock::default(),
             stop: CancellationToken::new(),
             tasks: TaskTracker::new(),
             directory,
@@ -140,11 +148,36 @@ impl Federation {
         Arc::new(Self { shared })
     }
 
-    /// The peer methods that federation answers (`Method::Sign`).
+    /// The peer methods that federation answers.
     pub fn methods(self: &Arc<Self>) -> Vec<(Method, Handler)> {
-        let shared = self.shared.clone();
-        let handler: Handler = Arc::new(move |from, request| Box::pin(sign::answer(shared.clone(), from, request)));
-        vec![(Method::Sign, handler)]
+        let (notes, votes, asked) = (self.shared.clone(), self.shared.clone(), self.shared.clone());
+        let sign: Handler = Arc::new(move |from, request| Box::pin(sign::answer(notes.clone(), from, request)));
+        let sign_lease: Handler = Arc::new(move |_, request| Box::pin(leases::sign(votes.clone(), request)));
+        let ask_lease: Handler = Arc::new(move |_, request| Box::pin(leases::answer(asked.clone(), request)));
+        vec![(Method::Sign, sign), (Method::SignLease, sign_lease), (Method::Lease, ask_lease)]
+    }
+
+    /// This cloud's signed vote on a claim, from its leader.
+    pub async fn vote_on_lease(&self, claim: SignedClaim) -> Result<LeaseAnswer, ProposeError> {
+        leases::ask(&self.shared, leases::Question::Vote(claim)).await
+    }
+
+    /// What this cloud's leader knows of a lease, and when somebody may have it.
+    pub async fn look_at_lease(
+        &self,
+        tenant: TenantId,
+        lease: LeaseId,
+        candidate: Option<HolderId>,
+    ) -> Result<LeaseAnswer, ProposeError> {
+        leases::ask(&self.shared, leases::Question::Look { tenant, lease, candidate }).await
+    }
+
+    /// All leases of a tenant, as this cloud's leader knows them.
+    pub async fn list_leases(&self, tenant: TenantId) -> Result<Vec<LeaseStatus>, ProposeError> {
+        match leases::ask(&self.shared, leases::Question::List { tenant }).await? {
+            LeaseAnswer::List(listed) => Ok(listed),
+            _ => Err(ProposeError::OutcomeUnknown),
+        }
     }
 
     /// Serves log streams to the other clouds.
@@ -229,6 +262,7 @@ fn start_leading(shared: &Arc<Shared>, work: &mut JoinSet<()>) {
         work.spawn(pull::run(shared.clone(), cloud));
     }
     work.spawn(sign::lead(shared.clone()));
+    work.spawn(leases::lead(shared.clone()));
     work.spawn(relay::run(shared.clone()));
     work.spawn(testimony::run(shared.clone()));
 }

@@ -4,12 +4,11 @@
 //! next, which is how rounds coalesce. Nothing is signed that Raft has not committed.
 
 use super::board::Stats;
+use super::signers::{follow, gather};
 use super::{Shared, epochs};
 use crate::peer::Method;
 use bytes::Bytes;
-use futures::stream::{FuturesUnordered, StreamExt};
 use serde::{Deserialize, Serialize};
-use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
@@ -21,12 +20,6 @@ use tercet_core::records::Broken;
 use tercet_core::transparency::{NodeSignature, NoteBody, SignedNote};
 use tokio::time::Instant;
 
-/// How long a follower waits until it has applied the asked index.
-const FOLLOW_TIMEOUT: Duration = Duration::from_secs(1);
-/// How long the leader waits for one follower.
-const SIGN_TIMEOUT: Duration = Duration::from_secs(2);
-/// After this long without an answer another follower is asked as well.
-const HEDGE: Duration = Duration::from_millis(50);
 /// Pause after a round that found too few signatures: doubled each time, up to the longest.
 const RETRY: Duration = Duration::from_millis(50);
 const MAX_RETRY: Duration = Duration::from_secs(1);
@@ -45,13 +38,7 @@ struct Ask {
 /// A follower's answer to `Method::Sign`.
 pub(super) async fn answer(shared: Arc<Shared>, from: NodeId, request: Bytes) -> Result<Bytes, String> {
     let Ask { index } = codec::decode(&request).map_err(|error| error.to_string())?;
-    let mut applied = shared.replica.applied();
-    let least = if mutant!(SignBeforeCommit) { 0 } else { index };
-    let waited = tokio::time::timeout(FOLLOW_TIMEOUT, applied.wait_for(|applied| *applied >= least)).await;
-    if !matches!(waited, Ok(Ok(_))) {
-        return Err(format!("log index {index} is not applied on {} yet", shared.node));
-    }
-    drop(waited);
+    follow(&shared, if mutant!(SignBeforeCommit) { 0 } else { index }).await?;
     #[cfg(feature = "mutants")]
     if mutant!(SignBeforeCommit) {
         let (_, body) =
@@ -98,7 +85,6 @@ async fn wait_for_peers(shared: &Shared) {
 
 async fn sign_on(shared: &Shared) -> Result<(), Broken> {
     let (mut applied, mut board) = (shared.replica.applied(), shared.board.watch());
-    let mut followers = Followers::default();
     let (mut last, mut opened, mut retry) = (None::<NoteBody>, false, RETRY);
     loop {
         applied.mark_unchanged();
@@ -129,7 +115,7 @@ async fn sign_on(shared: &Shared) -> Result<(), Broken> {
             continue;
         };
         let started = Instant::now();
-        match round(shared, index, body, &opening, &mut followers).await {
+        match round(shared, index, body, &opening).await {
             Ok(note) => {
                 Stats::add(&shared.board.stats.rounds_signed);
                 retry = RETRY;
@@ -164,86 +150,11 @@ fn due(shared: &Shared, last: Option<&NoteBody>) -> Result<Option<(u64, NoteBody
     })
 }
 
-/// Which followers answered last time: those are asked first. And which were complained about.
-#[derive(Default)]
-struct Followers {
-    slow: BTreeSet<NodeId>,
-    logged: BTreeSet<NodeId>,
-}
-
-impl Followers {
-    fn failed(&mut self, shared: &Shared, node: &NodeId, index: u64, reason: &str) {
-        Stats::add(&shared.board.stats.signatures_refused);
-        self.slow.insert(node.clone());
-        if self.logged.insert(node.clone()) {
-            tracing::warn!(%node, index, "no signature of this cloud's note: {reason}");
-        }
-    }
-
-    fn signed(&mut self, node: &NodeId) {
-        self.slow.remove(node);
-        if self.logged.remove(node) {
-            tracing::info!(%node, "signs again");
-        }
-    }
-}
-
 /// Collects exactly `threshold` signatures over `body`, the own one among them.
-async fn round(
-    shared: &Shared,
-    index: u64,
-    body: NoteBody,
-    opening: &Opening,
-    followers: &mut Followers,
-) -> Result<SignedNote, String> {
-    let threshold = opening.threshold as usize;
-    let mut signatures = BTreeMap::new();
-    if opening.key(&shared.node) == Some(&shared.key.public()) {
-        signatures.insert(shared.node.clone(), body.sign(&shared.node, &shared.key));
-    }
-    let others = || opening.keys.iter().map(|(node, _)| node).filter(|node| **node != shared.node);
-    let quick = others().filter(|node| !followers.slow.contains(*node));
-    let slow = others().filter(|node| followers.slow.contains(*node));
-    let mut candidates: VecDeque<NodeId> = quick.chain(slow).cloned().collect();
-    let mut asked = FuturesUnordered::new();
-    while signatures.len() < threshold {
-        while signatures.len() + asked.len() < threshold
-            && let Some(node) = candidates.pop_front()
-        {
-            asked.push(ask(shared, node, index));
-        }
-        if asked.is_empty() {
-            return Err(format!("{} of {threshold} signatures", signatures.len()));
-        }
-        tokio::select! {
-            biased;
-            Some((node, answer)) = asked.next() => {
-                let verified = answer.and_then(|signature| {
-                    let valid = signature.node == node && body.verify_one(&signature, opening).is_ok();
-                    if valid { Ok(signature) } else { Err("its replica signs another note".into()) }
-                });
-                match verified {
-                    Ok(signature) => {
-                        followers.signed(&node);
-                        signatures.insert(node, signature);
-                    }
-                    Err(reason) => followers.failed(shared, &node, index, &reason),
-                }
-            }
-            () = tokio::time::sleep(HEDGE) => if let Some(node) = candidates.pop_front() {
-                asked.push(ask(shared, node, index));
-            },
-        }
-    }
-    Ok(SignedNote { body, signatures: signatures.into_values().take(threshold).collect() })
-}
-
-async fn ask(shared: &Shared, node: NodeId, index: u64) -> (NodeId, Result<NodeSignature, String>) {
-    let request = Bytes::from(codec::encode(&Ask { index }));
-    let answer = match tokio::time::timeout(SIGN_TIMEOUT, shared.peers.call(&node, Method::Sign, request)).await {
-        Ok(Ok(answer)) => codec::decode(&answer).map_err(|error| error.to_string()),
-        Ok(Err(error)) => Err(error.to_string()),
-        Err(_) => Err("no answer in time".to_owned()),
-    };
-    (node, answer)
+async fn round(shared: &Shared, index: u64, body: NoteBody, opening: &Opening) -> Result<SignedNote, String> {
+    let own = || body.sign(&shared.node, &shared.key);
+    let valid =
+        |node: &NodeId, signed: &NodeSignature| signed.node == *node && body.verify_one(signed, opening).is_ok();
+    let signatures = gather(shared, opening, own, (Method::Sign, &Ask { index }), valid).await?;
+    Ok(SignedNote { body, signatures: signatures.into_iter().map(|(_, signature)| signature).collect() })
 }

@@ -13,6 +13,7 @@ mod error;
 mod events;
 mod evidence;
 mod health;
+mod leases;
 mod listing;
 mod metrics;
 mod openapi;

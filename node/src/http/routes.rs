@@ -2,7 +2,7 @@
 //! document.
 
 use super::{Context, Stopping, auth, batch, certificates, clouds, decisions, error, events, evidence, health};
-use super::{listing, metrics, openapi, status, tenants, watch};
+use super::{leases, listing, metrics, openapi, status, tenants, watch};
 use crate::http::error::Problem;
 use axum::Router;
 use axum::extract::{FromRequestParts, Request};
@@ -82,6 +82,13 @@ pub fn routes() -> Routes {
         .get("/v1/tenants/{tenant}/events/{id}", events::get)
         .post("/v1/tenants/{tenant}/events/{id}/decision", decisions::decide)
         .get("/v1/tenants/{tenant}/events/{id}/certificate", certificates::get)
+        .get("/v1/tenants/{tenant}/leases", leases::list)
+        .get("/v1/tenants/{tenant}/leases/{name}", leases::get)
+        .add(Method::PUT, "/v1/tenants/{tenant}/leases/{name}", leases::put)
+        .get("/v1/tenants/{tenant}/leases/{name}/history", leases::history)
+        .post("/v1/tenants/{tenant}/leases/{name}/votes", leases::vote)
+        .post("/v1/tenants/{tenant}/leases/{name}/release", leases::release)
+        .add(Method::PUT, "/v1/tenants/{tenant}/leases/{name}/grant", leases::show)
         .get("/v1/trust", certificates::trust)
         .get("/v1/evidence", evidence::list)
         .post("/v1/evidence", evidence::accuse)

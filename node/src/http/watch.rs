@@ -152,7 +152,12 @@ impl Progress {
             Fact::TenantPut { tenant }
             | Fact::EventAccepted { tenant, .. }
             | Fact::Voted { tenant, .. }
-            | Fact::LevelChanged { tenant, .. } => tenant == wanted,
+            | Fact::LevelChanged { tenant, .. }
+            | Fact::LeasePut { tenant, .. }
+            | Fact::LeaseVoted { tenant, .. }
+            | Fact::LeaseReleased { tenant, .. }
+            | Fact::LeaseAcquired { tenant, .. }
+            | Fact::SplitBrain { tenant, .. } => tenant == wanted,
             _ => false,
         }
     }

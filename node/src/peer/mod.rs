@@ -53,10 +53,14 @@ pub enum Method {
     Sign = 6,
     /// A follower forwards a command to the leader.
     Propose = 7,
+    /// A follower forwards a question about a lease to the leader.
+    Lease = 8,
+    /// A follower signs its cloud's vote on a lease.
+    SignLease = 9,
 }
 
 impl Method {
-    const ALL: [Self; 7] = [
+    const ALL: [Self; 9] = [
         Self::RaftAppend,
         Self::RaftVote,
         Self::RaftPreVote,
@@ -64,6 +68,8 @@ impl Method {
         Self::RaftTransferLeader,
         Self::Sign,
         Self::Propose,
+        Self::Lease,
+        Self::SignLease,
     ];
 
     pub fn from_byte(byte: u8) -> Option<Self> {

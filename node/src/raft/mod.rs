@@ -91,7 +91,7 @@ pub struct FactBatch {
     pub facts: Vec<Fact>,
 }
 
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error, serde::Serialize, serde::Deserialize)]
 pub enum ProposeError {
     #[error("this node does not lead its cloud")]
     NotLeader { leader: Option<NodeId> },

@@ -226,47 +226,13 @@ pub struct Forwarded {
 }
 
 /// The leader's answer to it.
-#[derive(Serialize, Deserialize)]
-pub enum ForwardAnswer {
-    Committed(Committed),
-    NotLeader(Option<NodeId>),
-    NoLeader,
-    Overloaded,
-    OutcomeUnknown,
-    Stopped,
-}
-
-impl From<Result<Committed, ProposeError>> for ForwardAnswer {
-    fn from(result: Result<Committed, ProposeError>) -> Self {
-        match result {
-            Ok(committed) => Self::Committed(committed),
-            Err(ProposeError::NotLeader { leader }) => Self::NotLeader(leader),
-            Err(ProposeError::NoLeader) => Self::NoLeader,
-            Err(ProposeError::Overloaded) => Self::Overloaded,
-            Err(ProposeError::OutcomeUnknown) => Self::OutcomeUnknown,
-            Err(ProposeError::Stopped) => Self::Stopped,
-        }
-    }
-}
-
-impl From<ForwardAnswer> for Result<Committed, ProposeError> {
-    fn from(answer: ForwardAnswer) -> Self {
-        match answer {
-            ForwardAnswer::Committed(committed) => Ok(committed),
-            ForwardAnswer::NotLeader(leader) => Err(ProposeError::NotLeader { leader }),
-            ForwardAnswer::NoLeader => Err(ProposeError::NoLeader),
-            ForwardAnswer::Overloaded => Err(ProposeError::Overloaded),
-            ForwardAnswer::OutcomeUnknown => Err(ProposeError::OutcomeUnknown),
-            ForwardAnswer::Stopped => Err(ProposeError::Stopped),
-        }
-    }
-}
+type ForwardAnswer = Result<Committed, ProposeError>;
 
 /// Answers a forwarded command. It is not forwarded once more.
 pub async fn answer_forwarded(replica: &Replica, request: Bytes) -> Result<Bytes, String> {
     let forwarded: Forwarded = codec::decode(&request).map_err(|error| error.to_string())?;
-    let result = replica.propose(forwarded.request_id, forwarded.command).await;
-    Ok(codec::encode(&ForwardAnswer::from(result)).into())
+    let answer: ForwardAnswer = replica.propose(forwarded.request_id, forwarded.command).await;
+    Ok(codec::encode(&answer).into())
 }
 
 impl Replica {
@@ -365,7 +331,7 @@ impl Replica {
         let timeout = deadline.saturating_duration_since(Instant::now());
         let request = Borrowed { request_id, command };
         match call::<_, ForwardAnswer>(&self.inner.peers, leader, Method::Propose, &request, timeout).await {
-            Ok(answer) => answer.into(),
+            Ok(answer) => answer,
             Err(error) => {
                 tracing::debug!(%leader, %error, "forwarding a command failed");
                 match error.kind() {

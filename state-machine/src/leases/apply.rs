@@ -95,13 +95,32 @@ fn vote(tx: &mut Tx<'_>, claim: &Claim, waited_out: Option<Ballot>, voted_at: Wa
     Ok(tx.keep_lease(&lease, Reply::LeaseVote(vote)))
 }
 
+impl Lease {
+    /// Whether a claim may be proposed now: it renews, or the latest vote is released for it or out of time. What
+    /// was voted before this cloud lost its state nobody knows, so its first vote waits as well.
+    pub fn is_open_to(&self, claim: &Claim, left: Duration) -> Result<(), Rejection> {
+        let lease = self.spec.lease.clone();
+        let renews = self.vote.as_ref().is_some_and(|vote| vote.claim.is_of_tenure(claim));
+        if renews || left.is_zero() || self.is_free_for(Some(&claim.holder)) {
+            return Ok(());
+        }
+        Err(match &self.vote {
+            Some(Vote { claim, .. }) => {
+                Rejection::LeaseHeld { lease, holder: claim.holder.clone(), token: claim.token }
+            }
+            None => Rejection::LeaseWaits { lease, left_ms: left.as_millis() as u64 },
+        })
+    }
+}
+
 impl State {
     /// What somebody who wants the lease has to know, given what is left of this leader's wait.
-    pub fn look(&self, lease: &Lease, holder: &HolderId, left: Duration) -> Look {
+    pub fn look(&self, lease: &Lease, candidate: Option<&HolderId>, left: Duration) -> Look {
         let spec = &lease.spec;
         let elsewhere = matches!(&spec.scope, Scope::Cloud(cloud) if *cloud != self.me);
         let never = elsewhere || spec.frozen || !self.may_vote();
-        let left = if lease.is_free_for(holder) { Duration::ZERO } else { left + lease.courtesy(holder) };
+        let free = lease.is_free_for(candidate);
+        let left = if free { Duration::ZERO } else { left + lease.courtesy(candidate) };
         // Rounded up: who comes too early has to come again.
         let left = left.as_nanos().div_ceil(1_000_000) as u64;
         Look { cloud: self.me.clone(), least_token: self.least_token(lease), free_in_ms: (!never).then_some(left) }
@@ -142,7 +161,7 @@ impl State {
         }
         let out_of_time = waited_out == lease.ballot() || mutant!(LeaseVoteNotNamed);
         match known {
-            Some(vote) if !lease.is_free_for(&claim.holder) && !out_of_time => Err(Rejection::LeaseHeld {
+            Some(vote) if !lease.is_free_for(Some(&claim.holder)) && !out_of_time => Err(Rejection::LeaseHeld {
                 lease: spec.lease.clone(),
                 holder: vote.claim.holder.clone(),
                 token: vote.claim.token,

@@ -271,8 +271,8 @@ impl Tenure {
 
 impl Lease {
     /// How much longer than necessary this candidate lets pass, so that the preferred one comes first.
-    fn courtesy(&self, holder: &HolderId) -> Duration {
-        if self.spec.preferred.as_ref().is_none_or(|preferred| preferred == holder) {
+    fn courtesy(&self, candidate: Option<&HolderId>) -> Duration {
+        if self.spec.preferred.as_ref().is_none_or(|preferred| Some(preferred) == candidate) {
             return Duration::ZERO;
         }
         MAX_COURTESY.min(Duration::from_millis(u64::from(self.spec.duration_ms) / 2))
@@ -283,12 +283,12 @@ impl Lease {
         self.vote.as_ref().map(|vote| vote.claim.ballot())
     }
 
-    /// Whether this claim may have the vote at once: it renews, or the vote was released for it.
-    pub fn is_free_for(&self, holder: &HolderId) -> bool {
+    /// Whether the latest vote was released, for everybody or for this candidate.
+    pub fn is_free_for(&self, candidate: Option<&HolderId>) -> bool {
         match &self.released {
             None => false,
             Some(None) => true,
-            Some(Some(to)) => to == holder,
+            Some(Some(to)) => Some(to) == candidate,
         }
     }
 }
