@@ -23,7 +23,7 @@ pub enum Command {
     Mirrors(mirrors::Command),
     Evidence(evidence::Command),
     Epochs(epochs::Command),
-    Leases(leases::Command),
+    Leases(Box<leases::Command>),
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -31,5 +31,5 @@ pub enum Reply {
     Done,
     Submitted(Vec<Result<events::Receipt, crate::rejection::Rejection>>),
     Ingested(Vec<mirrors::ChunkOutcome>),
-    LeaseVote(leases::Vote),
+    LeaseVote(Box<leases::Vote>),
 }

@@ -50,7 +50,7 @@ impl Clock {
 pub(super) enum Question {
     Look { tenant: TenantId, lease: LeaseId, candidate: Option<HolderId> },
     List { tenant: TenantId },
-    Vote(SignedClaim),
+    Vote(Box<SignedClaim>),
 }
 
 #[derive(Debug, Clone, Serialize, Deserialize)]
@@ -112,7 +112,7 @@ async fn answer_here(shared: &Shared, question: Question) -> Result<LeaseAnswer,
                 listed.into_iter().map(|lease| status(shared, lease, None)).collect::<Result<_, _>>()?,
             ))
         }
-        Question::Vote(claim) => vote(shared, claim).await,
+        Question::Vote(claim) => vote(shared, *claim).await,
     }
 }
 
@@ -152,22 +152,22 @@ async fn vote(shared: &Shared, signed: SignedClaim) -> Result<LeaseAnswer, Propo
         return Ok(LeaseAnswer::Refused(Rejection::UnknownLease { tenant, lease }));
     };
     let left = shared.leases.left(&lease);
-    if let Err(rejection) = lease.is_open_to(&claim, left) {
-        Stats::add(&shared.board.stats.lease_votes_refused);
-        return Ok(LeaseAnswer::Refused(rejection));
-    }
-    let command = leases::Command::Vote {
-        waited_out: if left.is_zero() { lease.ballot() } else { None },
-        claim: claim.clone(),
-        voted_at: shared.env.wall.now(),
+    let judged = shared.replica.read(|view| Ok(view.state.judge_claim(&lease, &claim, left))).map_err(stopped)?;
+    let waited_out = match judged {
+        Ok(waited_out) => waited_out,
+        Err(rejection) => {
+            Stats::add(&shared.board.stats.lease_votes_refused);
+            return Ok(LeaseAnswer::Refused(rejection));
+        }
     };
-    let committed = shared.replica.propose(None, Command::Leases(command)).await?;
+    let command = leases::Command::Vote { claim: claim.clone(), waited_out, voted_at: shared.env.wall.now() };
+    let committed = shared.replica.propose(None, Command::Leases(Box::new(command))).await?;
     // This leader has known the vote from now on.
     if let Some(lease) = read(shared, &claim.tenant, &claim.lease)? {
         shared.leases.left(&lease);
     }
     let vote = match committed.reply {
-        Ok(Reply::LeaseVote(vote)) => vote,
+        Ok(Reply::LeaseVote(vote)) => *vote,
         Ok(_) => return Err(ProposeError::OutcomeUnknown),
         Err(rejection) => {
             Stats::add(&shared.board.stats.lease_votes_refused);

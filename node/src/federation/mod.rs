@@ -159,7 +159,7 @@ impl Federation {
 
     /// This cloud's signed vote on a claim, from its leader.
     pub async fn vote_on_lease(&self, claim: SignedClaim) -> Result<LeaseAnswer, ProposeError> {
-        leases::ask(&self.shared, leases::Question::Vote(claim)).await
+        leases::ask(&self.shared, leases::Question::Vote(Box::new(claim))).await
     }
 
     /// What this cloud's leader knows of a lease, and when somebody may have it.

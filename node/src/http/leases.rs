@@ -246,7 +246,7 @@ impl Context {
 
     async fn propose_lease(&self, headers: &HeaderMap, command: leases::Command) -> Result<(), Problem> {
         let request_id = idempotency_key(headers)?;
-        let committed = self.submits.propose(request_id, Command::Leases(command)).await;
+        let committed = self.submits.propose(request_id, Command::Leases(Box::new(command))).await;
         let committed = committed.map_err(|error| self.refused(error))?;
         committed.reply?;
         self.applied_up_to(committed.index).await;

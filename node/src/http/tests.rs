@@ -1,6 +1,7 @@
 //! Behaviours of the API, tried with real requests through the router.
 
 mod fixture;
+mod leases;
 mod refusals;
 mod sockets;
 mod submitting;

@@ -80,8 +80,12 @@ impl Limits {
     }
 
     fn refuses(&self, command: &Command) -> bool {
-        matches!(command, Command::Events(_) | Command::Leases(leases::Command::Vote { .. }))
-            && self.no_events.load(Ordering::Relaxed)
+        let votes = match command {
+            Command::Events(_) => true,
+            Command::Leases(command) => matches!(**command, leases::Command::Vote { .. }),
+            _ => false,
+        };
+        votes && self.no_events.load(Ordering::Relaxed)
     }
 
     fn enter(

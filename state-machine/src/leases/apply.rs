@@ -71,7 +71,7 @@ fn vote(tx: &mut Tx<'_>, claim: &Claim, waited_out: Option<Ballot>, voted_at: Wa
         return Ok(Err(rejection));
     }
     if let Some(same) = lease.vote.as_ref().filter(|vote| vote.claim == *claim) {
-        return Ok(Ok(Reply::LeaseVote(same.clone())));
+        return Ok(Ok(Reply::LeaseVote(Box::new(same.clone()))));
     }
     let begins = lease.vote.as_ref().is_none_or(|vote| !vote.claim.is_of_tenure(claim));
     let me = tx.state.me.clone();
@@ -92,25 +92,7 @@ fn vote(tx: &mut Tx<'_>, claim: &Claim, waited_out: Option<Ballot>, voted_at: Wa
         let Claim { tenant, lease, token, holder, .. } = claim.clone();
         tx.facts.push(Fact::LeaseVoted { tenant, lease, token, holder });
     }
-    Ok(tx.keep_lease(&lease, Reply::LeaseVote(vote)))
-}
-
-impl Lease {
-    /// Whether a claim may be proposed now: it renews, or the latest vote is released for it or out of time. What
-    /// was voted before this cloud lost its state nobody knows, so its first vote waits as well.
-    pub fn is_open_to(&self, claim: &Claim, left: Duration) -> Result<(), Rejection> {
-        let lease = self.spec.lease.clone();
-        let renews = self.vote.as_ref().is_some_and(|vote| vote.claim.is_of_tenure(claim));
-        if renews || left.is_zero() || self.is_free_for(Some(&claim.holder)) {
-            return Ok(());
-        }
-        Err(match &self.vote {
-            Some(Vote { claim, .. }) => {
-                Rejection::LeaseHeld { lease, holder: claim.holder.clone(), token: claim.token }
-            }
-            None => Rejection::LeaseWaits { lease, left_ms: left.as_millis() as u64 },
-        })
-    }
+    Ok(tx.keep_lease(&lease, Reply::LeaseVote(Box::new(vote))))
 }
 
 impl State {
@@ -124,6 +106,18 @@ impl State {
         // Rounded up: who comes too early has to come again.
         let left = left.as_nanos().div_ceil(1_000_000) as u64;
         Look { cloud: self.me.clone(), least_token: self.least_token(lease), free_in_ms: (!never).then_some(left) }
+    }
+
+    /// Whether the claim gets this cloud's vote, given what is left of this leader's wait; if so, the vote that was
+    /// waited out, which the entry has to name. What was voted before this cloud lost its state nobody
+    /// knows, so the first vote on a lease waits as well.
+    pub fn judge_claim(&self, lease: &Lease, claim: &Claim, left: Duration) -> Result<Option<Ballot>, Rejection> {
+        let waited_out = if left.is_zero() { lease.ballot() } else { None };
+        self.admits_claim(lease, claim, waited_out)?;
+        if lease.vote.is_none() && !left.is_zero() {
+            return Err(Rejection::LeaseWaits { lease: lease.spec.lease.clone(), left_ms: left.as_millis() as u64 });
+        }
+        Ok(waited_out)
     }
 
     /// Whether the claim gets this cloud's vote, given the vote that the leader waited out.
