@@ -3,7 +3,7 @@
 
 use crate::ids::RequestId;
 use crate::time::Millis;
-use crate::{epochs, events, evidence, leases, mirrors, tenants};
+use crate::{agents, epochs, events, evidence, leases, mirrors, tenants};
 use serde::{Deserialize, Serialize};
 
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -24,6 +24,7 @@ pub enum Command {
     Evidence(evidence::Command),
     Epochs(epochs::Command),
     Leases(Box<leases::Command>),
+    Agents(Box<agents::Command>),
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]

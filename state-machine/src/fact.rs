@@ -81,6 +81,15 @@ pub enum Fact {
         /// Milliseconds without a holder; absent for the first one.
         vacant_ms: Option<u64>,
     },
+    AgentPut {
+        tenant: TenantId,
+        agent: HolderId,
+    },
+    /// An agent is alive again, or stands for other leases. Reports without news are not told.
+    AgentHeard {
+        tenant: TenantId,
+        agent: HolderId,
+    },
     /// Two holders showed a grant with one token: a cloud voted twice.
     SplitBrain {
         tenant: TenantId,

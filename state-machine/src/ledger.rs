@@ -1,7 +1,7 @@
 //! The ledger: the clouds' logs as this cloud stores them (leaves, Merkle nodes, audits), and the
 //! keys of every record. It knows nothing of votes; `events/` and `mirrors/` give leaves meaning.
 
-use crate::ids::{CloudId, EpochId, Hash, LeaseId, Tag, TenantId};
+use crate::ids::{CloudId, EpochId, Hash, HolderId, LeaseId, Tag, TenantId};
 use crate::records::{Broken, Records, RecordsMut};
 use crate::transparency::{Audit, Frontier, Leaf, Nodes, SignedNote, leaf_hash, root_at};
 use serde::{Deserialize, Serialize};
@@ -159,23 +159,37 @@ pub(crate) mod keys {
         [b"v".as_slice(), &id.0].concat()
     }
 
-    fn of_lease(table: u8, tenant: &TenantId, lease: &str) -> Vec<u8> {
-        let name = tenant.as_str().as_bytes();
-        [&[table, name.len() as u8], name, lease.as_bytes()].concat()
+    /// A name of a tenant's.
+    fn named(table: u8, tenant: &TenantId, name: &str) -> Vec<u8> {
+        let of = tenant.as_str().as_bytes();
+        [&[table, of.len() as u8], of, name.as_bytes()].concat()
+    }
+
+    /// All names of a tenant's.
+    fn names(table: u8, tenant: &TenantId) -> (Vec<u8>, Vec<u8>) {
+        // Beyond every letter that a name may have.
+        (named(table, tenant, ""), named(table, tenant, "~"))
+    }
+
+    pub fn agent(tenant: &TenantId, agent: &HolderId) -> Vec<u8> {
+        named(b'a', tenant, agent.as_str())
+    }
+
+    pub fn agent_range(tenant: &TenantId) -> (Vec<u8>, Vec<u8>) {
+        names(b'a', tenant)
     }
 
     pub fn lease(tenant: &TenantId, lease: &LeaseId) -> Vec<u8> {
-        of_lease(b'k', tenant, lease.as_str())
+        named(b'k', tenant, lease.as_str())
     }
 
     pub fn lease_range(tenant: &TenantId) -> (Vec<u8>, Vec<u8>) {
-        // Beyond every letter that a name may have.
-        (of_lease(b'k', tenant, ""), of_lease(b'k', tenant, "~"))
+        names(b'k', tenant)
     }
 
     /// One row of a lease's history.
     pub fn lease_change(tenant: &TenantId, lease: &LeaseId, number: u64) -> Vec<u8> {
-        let mut key = of_lease(b'j', tenant, lease.as_str());
+        let mut key = named(b'j', tenant, lease.as_str());
         key.push(0);
         key.extend_from_slice(&number.to_be_bytes());
         key

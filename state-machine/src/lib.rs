@@ -27,6 +27,7 @@ macro_rules! mutant {
     };
 }
 
+pub mod agents;
 pub mod canonical;
 pub mod certificate;
 pub mod cloudevents;

@@ -111,6 +111,9 @@ planted! {
     LeaseFloorIgnored, Core, "state-machine/src/leases/apply.rs", "a renewed cloud votes for tokens that were granted before it lost its state";
     LeaseOfOneVote, Core, "state-machine/src/leases/grant.rs", "one cloud's vote is a grant of a global lease";
     LeaseSignaturesNotChecked, Core, "state-machine/src/leases/grant.rs", "the signatures of lease votes are not verified";
+    ReportMacNotChecked, Core, "state-machine/src/agents/apply.rs", "an agent's report is taken without its MAC";
+    ReportsReplayed, Core, "state-machine/src/agents/apply.rs", "an agent's old report is taken again";
+    StaleAgentsLead, Core, "state-machine/src/agents/election.rs", "an agent that has not reported for long is still elected";
     LeaseHeldTooLong, Core, "state-machine/src/leases/campaign.rs", "a holder acts on after its time is over";
 }
 

@@ -56,6 +56,20 @@ pub enum Rejection {
     LeaseFrozen(LeaseId),
     #[error("the grant was refused: {0}")]
     BadGrant(String),
+    #[error("tenant {tenant} has no agent {agent} here; create it on every cloud with `tercet agent create`")]
+    UnknownAgent { tenant: TenantId, agent: HolderId },
+    #[error("tenant {0} has {max} agents, the most there may be", max = crate::agents::MAX_AGENTS)]
+    TooManyAgents(TenantId),
+    #[error("{0}")]
+    BadAgent(String),
+    #[error(
+        "the report is not signed with the key of agent {0}; is its key file that of another agent, or an old one?"
+    )]
+    ForgedReport(HolderId),
+    #[error("agent {agent} was heard up to boot {boot}, sequence {sequence}; a report is taken once")]
+    ReplayedReport { agent: HolderId, boot: u64, sequence: u64 },
+    #[error("{0} is a witness: it reports, and never holds a lease")]
+    Witness(HolderId),
     #[error("this cloud may have forgotten a vote on lease {lease}; ask again in {left_ms} ms")]
     LeaseWaits { lease: LeaseId, left_ms: u64 },
     #[error(
@@ -92,15 +106,19 @@ pub enum Code {
     OutcomeUnknown,
     Overloaded,
     QuotaExceeded,
+    ReplayedReport,
+    StaleReport,
     StaleToken,
     TenantFixed,
     TooLarge,
     Unauthenticated,
+    UnknownAgent,
     UnknownContent,
     UnknownEvent,
     UnknownLease,
     UnknownTenant,
     UnsupportedMediaType,
+    Witness,
 }
 
 impl Code {
@@ -152,15 +170,19 @@ impl Code {
             Self::OutcomeUnknown => "outcome_unknown",
             Self::Overloaded => "overloaded",
             Self::QuotaExceeded => "quota_exceeded",
+            Self::ReplayedReport => "replayed_report",
+            Self::StaleReport => "stale_report",
             Self::StaleToken => "stale_token",
             Self::TenantFixed => "tenant_fixed",
             Self::TooLarge => "too_large",
             Self::Unauthenticated => "unauthenticated",
+            Self::UnknownAgent => "unknown_agent",
             Self::UnknownContent => "unknown_content",
             Self::UnknownEvent => "unknown_event",
             Self::UnknownLease => "unknown_lease",
             Self::UnknownTenant => "unknown_tenant",
             Self::UnsupportedMediaType => "unsupported_media_type",
+            Self::Witness => "witness",
         }
     }
 }
@@ -189,6 +211,12 @@ impl Rejection {
             Self::StaleToken { .. } => Code::StaleToken,
             Self::LeaseFrozen(_) => Code::LeaseFrozen,
             Self::BadGrant(_) => Code::BadGrant,
+            Self::UnknownAgent { .. } => Code::UnknownAgent,
+            Self::TooManyAgents(_) => Code::TooLarge,
+            Self::BadAgent(_) => Code::InvalidRequest,
+            Self::ForgedReport(_) => Code::BadSignature,
+            Self::ReplayedReport { .. } => Code::ReplayedReport,
+            Self::Witness(_) => Code::Witness,
         }
     }
 }

@@ -14,7 +14,7 @@ use crate::rejection::Rejection;
 use crate::tenants::Tenant;
 use crate::time::Millis;
 use crate::transparency::{Audit, NoteBody, Origin};
-use crate::{epochs, events, evidence, leases, mirrors, tenants};
+use crate::{agents, epochs, events, evidence, leases, mirrors, tenants};
 use serde::{Deserialize, Serialize};
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
@@ -132,6 +132,7 @@ impl State {
             Command::Evidence(command) => evidence::apply(&mut tx, command)?,
             Command::Epochs(command) => epochs::apply(&mut tx, command)?,
             Command::Leases(command) => leases::apply(&mut tx, command)?,
+            Command::Agents(command) => agents::apply(&mut tx, command)?,
         };
         epochs::finish_recovery(&mut tx)?;
         tx.settle()?;

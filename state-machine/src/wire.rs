@@ -21,6 +21,7 @@ pub mod domain {
     pub const LEASE_CLAIM: &str = "tercet/v1/lease-claim";
     pub const LEASE_RELEASE: &str = "tercet/v1/lease-release";
     pub const LEASE_VOTE: &str = "tercet/v1/lease-vote";
+    pub const AGENT_REPORT: &str = "tercet/v1/agent-report";
     pub const LEASE_GRANT: &str = "tercet/v1/lease-grant";
 }
 
@@ -151,4 +152,11 @@ pub fn hmac_sha256(key: &[u8], bytes: &[u8]) -> Hash {
     let mut mac = Hmac::<Sha256>::new_from_slice(key).expect("HMAC takes a key of any length");
     mac.update(bytes);
     Hash(mac.finalize().into_bytes().into())
+}
+
+/// Whether this is the HMAC of the bytes; takes as long for every wrong one.
+pub fn hmac_sha256_verifies(key: &[u8], bytes: &[u8], expected: &Hash) -> bool {
+    let mut mac = Hmac::<Sha256>::new_from_slice(key).expect("HMAC takes a key of any length");
+    mac.update(bytes);
+    mac.verify_slice(&expected.0).is_ok()
 }

@@ -12,6 +12,7 @@ use serde::{Deserialize, Serialize};
 use std::io::ErrorKind;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
+use tercet_core::agents::{Election, elect};
 use tercet_core::codec;
 use tercet_core::command::{Command, Reply};
 use tercet_core::ids::{HolderId, LeaseId, NodeId, TenantId};
@@ -39,9 +40,9 @@ impl Default for Clock {
 }
 
 impl Clock {
-    /// How long until the latest vote on this lease, as applied here, is out of time.
-    fn left(&self, lease: &Lease) -> Duration {
-        lock(&self.waits).left(lease, self.started.elapsed())
+    /// How long this leader has known the latest vote on this lease, as applied here.
+    fn known_for(&self, lease: &Lease) -> Duration {
+        lock(&self.waits).known_for(lease, self.started.elapsed())
     }
 }
 
@@ -68,6 +69,7 @@ pub enum LeaseAnswer {
 pub struct LeaseStatus {
     pub lease: Lease,
     pub look: Look,
+    pub election: Election,
     /// Whether the latest vote may still hold: it is neither released nor out of time.
     pub holds: bool,
 }
@@ -131,11 +133,14 @@ async fn look(
 }
 
 fn status(shared: &Shared, lease: Lease, candidate: Option<HolderId>) -> Result<LeaseStatus, ProposeError> {
-    let left = shared.leases.left(&lease);
-    let look = |view: View<'_>| Ok(view.state.look(&lease, candidate.as_ref(), left));
-    let look = shared.replica.read(look).map_err(stopped)?;
-    let holds = lease.vote.is_some() && lease.released.is_none() && !left.is_zero();
-    Ok(LeaseStatus { lease, look, holds })
+    let known_for = shared.leases.known_for(&lease);
+    let judge = |view: View<'_>| {
+        let election = elect(&view.state.agents(view.records, &lease.spec.tenant)?, &lease, view.now);
+        Ok((view.state.look(&lease, candidate.as_ref(), &election, known_for), election))
+    };
+    let (look, election) = shared.replica.read(judge).map_err(stopped)?;
+    let holds = lease.vote.is_some() && lease.released.is_none() && !lease.left(known_for).is_zero();
+    Ok(LeaseStatus { lease, look, election, holds })
 }
 
 async fn vote(shared: &Shared, signed: SignedClaim) -> Result<LeaseAnswer, ProposeError> {
@@ -151,8 +156,8 @@ async fn vote(shared: &Shared, signed: SignedClaim) -> Result<LeaseAnswer, Propo
         let Claim { tenant, lease, .. } = claim;
         return Ok(LeaseAnswer::Refused(Rejection::UnknownLease { tenant, lease }));
     };
-    let left = shared.leases.left(&lease);
-    let judged = shared.replica.read(|view| Ok(view.state.judge_claim(&lease, &claim, left))).map_err(stopped)?;
+    let known_for = shared.leases.known_for(&lease);
+    let judged = shared.replica.read(|view| Ok(view.state.judge_claim(&lease, &claim, known_for))).map_err(stopped)?;
     let waited_out = match judged {
         Ok(waited_out) => waited_out,
         Err(rejection) => {
@@ -164,7 +169,7 @@ async fn vote(shared: &Shared, signed: SignedClaim) -> Result<LeaseAnswer, Propo
     let committed = shared.replica.propose(None, Command::Leases(Box::new(command))).await?;
     // This leader has known the vote from now on.
     if let Some(lease) = read(shared, &claim.tenant, &claim.lease)? {
-        shared.leases.left(&lease);
+        shared.leases.known_for(&lease);
     }
     let vote = match committed.reply {
         Ok(Reply::LeaseVote(vote)) => *vote,
@@ -219,7 +224,7 @@ pub(super) async fn lead(shared: Arc<Shared>) {
         Ok(all)
     });
     for lease in all.unwrap_or_default() {
-        shared.leases.left(&lease);
+        shared.leases.known_for(&lease);
     }
 }
 

@@ -1,5 +1,5 @@
-//! Who may call: every path under `/v1`, known or not, needs the bearer token. Health, metrics and
-//! the API's description are open.
+//! Who may call: every path under `/v1`, known or not, needs the bearer token, and so does who asks for a
+//! leader. Health, metrics and the API's description are open.
 
 use super::error::Problem;
 use super::{Api, Context};
@@ -12,7 +12,8 @@ use tercet_core::rejection::Code;
 
 pub async fn require_token(State(context): State<Arc<Context>>, request: Request, next: Next) -> Response {
     let path = request.uri().path();
-    let guarded = path == "/v1" || path.starts_with("/v1/");
+    // A report to `/federation/consensus` is signed by itself.
+    let guarded = path == "/v1" || path.starts_with("/v1/") || path == "/federation/leader";
     if guarded && !is_authorised(&context.api, &request) {
         let detail = "send the header \"Authorization: Bearer <token>\" with the token from the context's token_file";
         return Problem::new(Code::Unauthenticated, detail).into_response();

@@ -138,10 +138,13 @@ pub fn status(code: Code) -> StatusCode {
     match code {
         Code::InvalidRequest => StatusCode::BAD_REQUEST,
         Code::Unauthenticated => StatusCode::UNAUTHORIZED,
-        Code::Forbidden | Code::BadSignature => StatusCode::FORBIDDEN,
-        Code::NotFound | Code::UnknownContent | Code::UnknownEvent | Code::UnknownLease | Code::UnknownTenant => {
-            StatusCode::NOT_FOUND
-        }
+        Code::Forbidden | Code::BadSignature | Code::StaleReport | Code::Witness => StatusCode::FORBIDDEN,
+        Code::NotFound
+        | Code::UnknownAgent
+        | Code::UnknownContent
+        | Code::UnknownEvent
+        | Code::UnknownLease
+        | Code::UnknownTenant => StatusCode::NOT_FOUND,
         Code::MethodNotAllowed => StatusCode::METHOD_NOT_ALLOWED,
         Code::AlreadyVoted
         | Code::IdReuse
@@ -150,6 +153,7 @@ pub fn status(code: Code) -> StatusCode {
         | Code::LeaseHeld
         | Code::NotFinal
         | Code::NotManual
+        | Code::ReplayedReport
         | Code::StaleToken
         | Code::TenantFixed => StatusCode::CONFLICT,
         Code::BodyTooLarge => StatusCode::PAYLOAD_TOO_LARGE,
@@ -190,15 +194,19 @@ fn title(code: Code) -> &'static str {
         Code::OutcomeUnknown => "The outcome is unknown",
         Code::Overloaded => "Too much work at once",
         Code::QuotaExceeded => "The tenant's quota is used up",
+        Code::ReplayedReport => "The report was taken before",
+        Code::StaleReport => "The report's time is too far off",
         Code::StaleToken => "The fencing token is over",
         Code::TenantFixed => "This part of a tenant never changes",
         Code::TooLarge => "The command exceeds a limit",
         Code::Unauthenticated => "A valid bearer token is needed",
+        Code::UnknownAgent => "The agent is unknown",
         Code::UnknownContent => "The content is unknown",
         Code::UnknownEvent => "The event is unknown",
         Code::UnknownLease => "The lease is unknown",
         Code::UnknownTenant => "The tenant is unknown",
         Code::UnsupportedMediaType => "The content type is not supported",
+        Code::Witness => "A witness never leads",
     }
 }
 

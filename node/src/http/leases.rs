@@ -187,7 +187,7 @@ pub struct GrantRequest {
 
 impl From<LeaseStatus> for LeaseView {
     fn from(status: LeaseStatus) -> Self {
-        let LeaseStatus { lease, look, holds } = status;
+        let LeaseStatus { lease, look, holds, .. } = status;
         let vote = lease.vote.as_ref();
         let held = vote.filter(|_| holds);
         let tenure = lease.tenure.as_ref().filter(|tenure| held.is_some_and(|vote| tenure.is_of(&vote.claim)));

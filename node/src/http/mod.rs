@@ -4,6 +4,7 @@
 //! body, queue, wait and connection has its named limit. `routes.rs` lists all routes, and each is
 //! described where it is handled; `openapi.rs` gathers the descriptions.
 
+mod agents;
 mod auth;
 mod batch;
 mod certificates;

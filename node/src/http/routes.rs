@@ -1,7 +1,7 @@
 //! All routes. They are listed as they are added, so that a test can hold them against the OpenAPI
 //! document.
 
-use super::{Context, Stopping, auth, batch, certificates, clouds, decisions, error, events, evidence, health};
+use super::{Context, Stopping, agents, auth, batch, certificates, clouds, decisions, error, events, evidence, health};
 use super::{leases, listing, metrics, openapi, status, tenants, watch};
 use crate::http::error::Problem;
 use axum::Router;
@@ -89,6 +89,10 @@ pub fn routes() -> Routes {
         .post("/v1/tenants/{tenant}/leases/{name}/votes", leases::vote)
         .post("/v1/tenants/{tenant}/leases/{name}/release", leases::release)
         .add(Method::PUT, "/v1/tenants/{tenant}/leases/{name}/grant", leases::show)
+        .get("/v1/tenants/{tenant}/agents", agents::list)
+        .add(Method::PUT, "/v1/tenants/{tenant}/agents/{agent}", agents::put)
+        .post("/federation/consensus", agents::report)
+        .get("/federation/leader", agents::leader)
         .get("/v1/trust", certificates::trust)
         .get("/v1/evidence", evidence::list)
         .post("/v1/evidence", evidence::accuse)

@@ -157,7 +157,9 @@ impl Progress {
             | Fact::LeaseVoted { tenant, .. }
             | Fact::LeaseReleased { tenant, .. }
             | Fact::LeaseAcquired { tenant, .. }
-            | Fact::SplitBrain { tenant, .. } => tenant == wanted,
+            | Fact::SplitBrain { tenant, .. }
+            | Fact::AgentPut { tenant, .. }
+            | Fact::AgentHeard { tenant, .. } => tenant == wanted,
             _ => false,
         }
     }

@@ -192,6 +192,7 @@ impl Store {
             }
             answers.extend(responder.map(|responder| (responder, outcome)));
         }
+        machine.applied_at = Instant::now();
         let applied = machine.applied_index();
         let since = *machine.dirty_since.get_or_insert_with(Instant::now);
         let bytes = machine.overlay.active_bytes();
@@ -220,6 +221,7 @@ fn load(
         membership: stored.membership.clone(),
         installed: stored.installed,
         dirty_since: None,
+        applied_at: Instant::now(),
         unusable: None,
     })
 }

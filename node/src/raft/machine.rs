@@ -11,6 +11,7 @@ use std::sync::Arc;
 use tercet_core::codec;
 use tercet_core::records::{Broken, Records, RecordsMut, Row};
 use tercet_core::state::State;
+use tercet_core::time::Millis;
 use tokio::time::Instant;
 
 /// First byte of the node's own keys. The state machine's records come before it.
@@ -131,6 +132,8 @@ pub struct Machine {
     pub installed: Option<LogId>,
     /// Since when something waits for a flush.
     pub dirty_since: Option<Instant>,
+    /// When the latest entry was applied here.
+    pub applied_at: Instant,
     /// Why this state must not be read, changed or flushed any more.
     pub unusable: Option<String>,
 }
@@ -141,6 +144,11 @@ impl Machine {
             Some(why) => Err(Broken(why.clone())),
             None => Ok(()),
         }
+    }
+
+    /// The logged time of the latest entry, and what passed since.
+    pub fn now(&self) -> Millis {
+        Millis(self.state.now().0 + self.applied_at.elapsed().as_millis() as u64)
     }
 
     pub fn applied_index(&self) -> u64 {

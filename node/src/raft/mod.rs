@@ -41,6 +41,7 @@ use tercet_core::mutant;
 use tercet_core::records::{Broken, Records};
 use tercet_core::rejection::Rejection;
 use tercet_core::state::State;
+use tercet_core::time::Millis;
 use tokio::sync::{broadcast, mpsc, watch};
 use tokio::task::JoinSet;
 use types::Raft;
@@ -118,6 +119,8 @@ pub struct View<'a> {
     pub records: &'a dyn Records,
     /// Log index up to which this is applied.
     pub applied: u64,
+    /// The logged time of the latest entry, and what passed since by this node's monotonic clock.
+    pub now: Millis,
 }
 
 /// How often idle snapshot readers are looked for.
@@ -287,7 +290,12 @@ impl Replica {
         let store = &self.inner.shared.store;
         let machine = store.read();
         machine.check()?;
-        let result = f(View { state: &machine.state, records: &machine.overlay, applied: machine.applied_index() });
+        let result = f(View {
+            state: &machine.state,
+            records: &machine.overlay,
+            applied: machine.applied_index(),
+            now: machine.now(),
+        });
         // Whoever cannot read its own records must not go on signing and serving.
         result.inspect_err(|broken| store.fail(format!("applied state cannot be read: {broken}")))
     }

@@ -35,7 +35,8 @@ const MAX_IN_FLIGHT_UNITS: usize = 64 << 10;
 /// The same for what comes from the other clouds: a few commands a peer, each with full chunks.
 const MAX_CLOUDS: usize = 256;
 const MAX_CLOUDS_UNITS: usize = 128 << 10;
-/// Votes on leases: few and small, and late ones end tenures, so neither events nor peers hold them up.
+/// Votes on leases and reports of agents: small, and late ones end tenures, so neither events nor peers hold
+/// them up.
 const MAX_LEASES: usize = 1024;
 const MAX_LEASES_UNITS: usize = 4 << 10;
 /// The largest command, in bytes: it has to fit a message to a follower.
@@ -96,7 +97,7 @@ impl Limits {
         match command {
             Command::Tenants(_) | Command::Events(_) => self.clients.enter(len, MAX_IN_FLIGHT_UNITS),
             Command::Mirrors(_) | Command::Evidence(_) | Command::Epochs(_) => self.clouds.enter(len, MAX_CLOUDS_UNITS),
-            Command::Leases(_) => self.leases.enter(len, MAX_LEASES_UNITS),
+            Command::Leases(_) | Command::Agents(_) => self.leases.enter(len, MAX_LEASES_UNITS),
         }
     }
 }

@@ -4,8 +4,9 @@
 
 use super::{
     Ballot, Because, Change, Claim, Command, Grant, Lease, Look, MAX_DURATION_MS, MAX_HISTORY, MAX_LEASES,
-    MIN_DURATION_MS, Release, Scope, Spec, Tenure, Vote, What,
+    MIN_DURATION_MS, Release, Scope, Spec, Tenure, Vote, What, wait_for,
 };
+use crate::agents::Election;
 use crate::command::Reply;
 use crate::fact::Fact;
 use crate::ids::{HolderId, LeaseId, TenantId};
@@ -70,6 +71,9 @@ fn vote(tx: &mut Tx<'_>, claim: &Claim, waited_out: Option<Ballot>, voted_at: Wa
     if let Err(rejection) = tx.state.admits_claim(&lease, claim, waited_out) {
         return Ok(Err(rejection));
     }
+    if tx.state.agent(tx.records, &claim.tenant, &claim.holder)?.is_some_and(|record| record.agent.witness) {
+        return Ok(Err(Rejection::Witness(claim.holder.clone())));
+    }
     if let Some(same) = lease.vote.as_ref().filter(|vote| vote.claim == *claim) {
         return Ok(Ok(Reply::LeaseVote(Box::new(same.clone()))));
     }
@@ -96,22 +100,26 @@ fn vote(tx: &mut Tx<'_>, claim: &Claim, waited_out: Option<Ballot>, voted_at: Wa
 }
 
 impl State {
-    /// What somebody who wants the lease has to know, given what is left of this leader's wait.
-    pub fn look(&self, lease: &Lease, candidate: Option<&HolderId>, left: Duration) -> Look {
+    /// What somebody who wants the lease has to know, given how long this leader has known the latest vote.
+    pub fn look(&self, lease: &Lease, candidate: Option<&HolderId>, election: &Election, known_for: Duration) -> Look {
         let spec = &lease.spec;
         let elsewhere = matches!(&spec.scope, Scope::Cloud(cloud) if *cloud != self.me);
         let never = elsewhere || spec.frozen || !self.may_vote();
         let free = lease.is_free_for(candidate);
-        let left = if free { Duration::ZERO } else { left + lease.courtesy(candidate) };
+        let left = match free {
+            true => Duration::ZERO,
+            false => (wait_for(spec.duration_ms) + lease.courtesy(candidate, election)).saturating_sub(known_for),
+        };
         // Rounded up: who comes too early has to come again.
         let left = left.as_nanos().div_ceil(1_000_000) as u64;
         Look { cloud: self.me.clone(), least_token: self.least_token(lease), free_in_ms: (!never).then_some(left) }
     }
 
-    /// Whether the claim gets this cloud's vote, given what is left of this leader's wait; if so, the vote that was
-    /// waited out, which the entry has to name. What was voted before this cloud lost its state nobody
+    /// Whether the claim gets this cloud's vote, given how long this leader has known the latest vote; if so,
+    /// the vote that was waited out, which the entry has to name. What was voted before this cloud lost its state nobody
     /// knows, so the first vote on a lease waits as well.
-    pub fn judge_claim(&self, lease: &Lease, claim: &Claim, left: Duration) -> Result<Option<Ballot>, Rejection> {
+    pub fn judge_claim(&self, lease: &Lease, claim: &Claim, known_for: Duration) -> Result<Option<Ballot>, Rejection> {
+        let left = lease.left(known_for);
         let waited_out = if left.is_zero() { lease.ballot() } else { None };
         self.admits_claim(lease, claim, waited_out)?;
         if lease.vote.is_none() && !left.is_zero() {

@@ -20,6 +20,7 @@ pub use campaign::{Campaign, Look, Plan, Unusable};
 pub use grant::{Grant, Granted, NotGranted, NotVoted, SignedVote};
 pub use waits::{MAX_WAITS, Waits};
 
+use crate::agents::Election;
 use crate::ids::{CloudId, EpochId, FedId, HolderId, InvalidId, LeaseId, TenantId};
 use crate::signature::{PublicKey, Signature, SignatureError, SigningKey};
 use crate::time::{Millis, WallMillis};
@@ -35,7 +36,7 @@ pub const MAX_LEASES: usize = 1_000;
 /// The most changes of one lease that are kept in its history; older ones are written over.
 pub const MAX_HISTORY: u64 = 1_000;
 
-/// How long the others leave a free lease to its preferred holder, at most.
+/// How long the others leave a free lease to whoever is preferred or elected, at most.
 const MAX_COURTESY: Duration = Duration::from_secs(1);
 
 /// By how much a clock may run wrong against another: r = 1 %, as a fraction.
@@ -270,12 +271,21 @@ impl Tenure {
 }
 
 impl Lease {
-    /// How much longer than necessary this candidate lets pass, so that the preferred one comes first.
-    fn courtesy(&self, candidate: Option<&HolderId>) -> Duration {
-        if self.spec.preferred.as_ref().is_none_or(|preferred| Some(preferred) == candidate) {
-            return Duration::ZERO;
-        }
-        MAX_COURTESY.min(Duration::from_millis(u64::from(self.spec.duration_ms) / 2))
+    /// How much longer than necessary this candidate lets pass, so that a better one comes first.
+    /// Agents come in the order of their election; who does not report comes last.
+    fn courtesy(&self, candidate: Option<&HolderId>, election: &Election) -> Duration {
+        let place = match candidate.and_then(|candidate| election.place(candidate)) {
+            Some(place) => place,
+            None if self.spec.preferred.as_ref().is_some_and(|preferred| Some(preferred) == candidate) => 0,
+            None => election.candidates.len() + usize::from(self.spec.preferred.is_some()),
+        };
+        let step = u64::from(self.spec.duration_ms) / 4;
+        MAX_COURTESY.min(Duration::from_millis(step.saturating_mul(place as u64)))
+    }
+
+    /// How long the latest vote is still in time, if the leader has known it for so long.
+    pub fn left(&self, known_for: Duration) -> Duration {
+        wait_for(self.spec.duration_ms).saturating_sub(known_for)
     }
 
     /// The latest vote's name.

@@ -2,7 +2,7 @@
 //! clock. It starts with nothing, so a new leader and a restarted one wait a full W, and so does the first
 //! vote of a cloud that may have lost its state.
 
-use super::{Ballot, Lease, wait_for};
+use super::{Ballot, Lease};
 use crate::ids::{LeaseId, TenantId};
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -17,9 +17,9 @@ pub struct Waits {
 }
 
 impl Waits {
-    /// How long from `now` (this leader's monotonic clock) until the lease's latest vote is out of time. The lease
-    /// has to be as applied, and the answer is about that vote alone.
-    pub fn left(&mut self, lease: &Lease, now: Duration) -> Duration {
+    /// How long this leader has known the lease's latest vote, at `now` by its monotonic clock. The lease has to be
+    /// as applied, and the answer is about that vote alone.
+    pub fn known_for(&mut self, lease: &Lease, now: Duration) -> Duration {
         let key = (lease.spec.tenant.clone(), lease.spec.lease.clone());
         let latest = lease.ballot();
         if self.seen.len() >= MAX_WAITS && !self.seen.contains_key(&key) {
@@ -29,6 +29,6 @@ impl Waits {
         if known.0 != latest {
             *known = (latest, now);
         }
-        wait_for(lease.spec.duration_ms).saturating_sub(now.saturating_sub(known.1))
+        now.saturating_sub(known.1)
     }
 }

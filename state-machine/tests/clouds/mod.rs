@@ -39,6 +39,8 @@ pub struct Clouds {
     pub roots: BTreeMap<CloudId, SigningKey>,
     pub tenant_key: SigningKey,
     pub openings: Vec<Opening>,
+    /// Milliseconds that passed beside one for each entry.
+    pub passed: u64,
     /// By label: the cloud's name, or the name of a twin.
     pub clouds: BTreeMap<String, (Cloud, State)>,
 }
@@ -79,7 +81,8 @@ impl Clouds {
         let genesis = Genesis { voters, quorum, nonce: [7; 32] };
         genesis.check().expect("a sound genesis");
         let fed = genesis.fed_id();
-        let mut this = Self { fed, roots, tenant_key: key(99), openings: Vec::new(), clouds: BTreeMap::new(), genesis };
+        let mut this =
+            Self { fed, roots, tenant_key: key(99), openings: Vec::new(), passed: 0, clouds: BTreeMap::new(), genesis };
         for (at, name) in NAMES.iter().enumerate() {
             let node = key(20 + at as u8);
             this.openings.push(opening(&fed, &this.roots[&id(name)], &id(name), 0, &node));
@@ -118,7 +121,7 @@ impl Clouds {
     pub fn apply(&mut self, label: &str, command: Command) -> (Result<Reply, Rejection>, Vec<Fact>) {
         let (cloud, state) = self.clouds.get_mut(label).unwrap_or_else(|| panic!("no cloud {label}"));
         cloud.index += 1;
-        let entry = Entry { at: Millis(cloud.index), request_id: None, command };
+        let entry = Entry { at: Millis(cloud.index + self.passed), request_id: None, command };
         let applied = state.apply(cloud.index, &entry, &mut cloud.records).expect("apply does not break");
         (applied.reply, applied.facts)
     }
