@@ -42,17 +42,24 @@ pub struct Patience {
     pub total: Option<Duration>,
     /// While not a single node accepts connections: then nothing is running, and waiting is idle.
     pub nobody_listens: Option<Duration>,
+    /// Whether to ask again after everybody was asked.
+    pub again: bool,
 }
 
 impl Patience {
     /// For a person who waits: gives up early when nothing is running.
     pub fn interactive(total: Duration) -> Self {
-        Self { total: Some(total), nobody_listens: Some(Duration::from_millis(1500)) }
+        Self { total: Some(total), nobody_listens: Some(Duration::from_millis(1500)), again: true }
     }
 
     /// Through outages, up to the total.
     pub fn through_outages(total: Option<Duration>) -> Self {
-        Self { total, nobody_listens: None }
+        Self { total, nobody_listens: None, again: true }
+    }
+
+    /// Asks everybody once: the caller knows better when to ask again.
+    pub fn once(total: Duration) -> Self {
+        Self { total: Some(total), nobody_listens: None, again: false }
     }
 }
 
@@ -169,7 +176,7 @@ impl Client {
             backoff = (backoff * 2).min(BACKOFF_MAX);
             let resumed = Instant::now() + sleep;
             let idle = !ever_listened && patience.nobody_listens.is_some_and(|limit| begun.elapsed() >= limit);
-            if idle || deadline.is_some_and(|deadline| resumed + ATTEMPT_MIN >= deadline) {
+            if !patience.again || idle || deadline.is_some_and(|deadline| resumed + ATTEMPT_MIN >= deadline) {
                 return Err(give_up(route, begun.elapsed(), unknown, ever_listened, last));
             }
             tokio::time::sleep_until(resumed).await;
@@ -223,7 +230,10 @@ impl Client {
                     miss.why = format!("{}: {problem}", node.id);
                     miss.retry_after = miss.retry_after.max(retry_after);
                     // The other nodes of the cloud would say the same.
-                    let same = matches!(problem.code.as_str(), "overloaded" | "quota_exceeded" | "not_final");
+                    let same = matches!(
+                        problem.code.as_str(),
+                        "overloaded" | "quota_exceeded" | "not_final" | "lease_held" | "lease_frozen"
+                    );
                     miss.problem = Some(problem);
                     if same {
                         break;
@@ -359,7 +369,8 @@ mod tests {
 
     #[tokio::test]
     async fn a_cluster_that_does_not_run_is_given_up_early() {
-        let patience = Patience { total: Some(Duration::from_secs(60)), nobody_listens: Some(Duration::ZERO) };
+        let patience =
+            Patience { nobody_listens: Some(Duration::ZERO), ..Patience::interactive(Duration::from_secs(60)) };
         let error = client().send_for(&Route::Any, &Call::get(&["v1", "status"]), patience).await.unwrap_err();
         assert!(matches!(error, Error::NoQuorum(_)), "{error}");
         assert!(error.to_string().contains("tercetd up"), "{error}");

@@ -12,6 +12,7 @@ pub mod events;
 pub mod evidence;
 pub mod http;
 pub mod import;
+pub mod leases;
 pub mod sign;
 pub mod status;
 pub mod tenants;

@@ -4,7 +4,10 @@ mod bench;
 mod completions;
 pub mod event;
 mod evidence;
+mod guard;
+mod lease;
 mod man;
+mod role;
 mod status;
 mod tenant;
 mod verify;
@@ -48,6 +51,14 @@ enum Command {
     /// Create and list tenants
     #[command(subcommand)]
     Tenant(tenant::Command),
+    /// Roles that one holder has at a time: win, show and hand over
+    #[command(subcommand)]
+    Role(role::Command),
+    /// Run a command only where a role is held
+    Guard(guard::Guard),
+    /// Grants of leases
+    #[command(subcommand)]
+    Lease(lease::Command),
     /// Measure the cluster
     #[command(subcommand)]
     Bench(bench::Command),
@@ -66,6 +77,9 @@ pub async fn run(cli: Cli) -> Result<(), Failure> {
         Command::Watch(command) => watch::run(globals, command).await,
         Command::Evidence(command) => evidence::run(globals, command).await,
         Command::Tenant(command) => tenant::run(globals, command).await,
+        Command::Role(command) => role::run(globals, command).await,
+        Command::Guard(command) => guard::run(globals, &command).await,
+        Command::Lease(command) => lease::run(globals, &command),
         Command::Bench(command) => bench::run(globals, command).await,
         Command::Completions(command) => completions::run(&command),
         Command::Man(command) => man::run(&command),

@@ -78,7 +78,7 @@ pub async fn run(globals: &Globals, command: Watch) -> Result<(), Failure> {
 async fn first_that_answers(client: &Client) -> Result<CloudId, Failure> {
     for cloud in client.clouds() {
         let probe = Call::get(&["livez"]).attempt_timeout(PROBE);
-        let patience = Patience { total: Some(PROBE), nobody_listens: Some(Duration::ZERO) };
+        let patience = Patience::once(PROBE);
         if client.send_for(&Route::Only(cloud.name.clone()), &probe, patience).await.is_ok() {
             return Ok(cloud.name.clone());
         }

@@ -273,7 +273,8 @@ impl Run {
                 let keys: Vec<&EventKey> = asked.iter().map(|event| &event.key).collect();
                 // Only this cloud: what another one answers would be taken for its knowledge.
                 let route = Route::Only(cloud.clone());
-                let patience = Patience { total: Some(POLL_PATIENCE), nobody_listens: Some(Duration::ZERO) };
+                let patience =
+                    Patience { nobody_listens: Some(Duration::ZERO), ..Patience::interactive(POLL_PATIENCE) };
                 let levels = client.levels(&route, &tenant, &keys, patience).await.unwrap_or_default();
                 Done::Poll { cloud, asked, levels }
             });

@@ -1,0 +1,71 @@
+//! `tercet role history`.
+
+use super::parse_lease;
+use crate::exit::Failure;
+use crate::output::{self, Colour, paint};
+use crate::session::{Globals, TenantArgs};
+use clap::Args;
+use serde_json::json;
+use tercet_core::ids::{HolderId, LeaseId};
+use tercet_core::leases::{Because, What};
+
+#[derive(Debug, Args)]
+#[command(after_help = "Examples:
+  tercet role history primary
+  tercet role history primary --cloud aws --limit 5 -o json
+
+What one cloud was shown, the newest first. Times without a holder are in that cloud's logged time.")]
+pub struct History {
+    /// The role's name
+    #[arg(value_name = "NAME", value_parser = parse_lease)]
+    name: LeaseId,
+    /// The most changes to show, up to 1000
+    #[arg(long, value_name = "N", default_value_t = 50)]
+    limit: u64,
+    #[command(flatten)]
+    tenant: TenantArgs,
+}
+
+pub async fn run(globals: &Globals, command: &History) -> Result<(), Failure> {
+    let (context, client) = globals.asking()?;
+    let tenant = command.tenant.tenant(&context)?;
+    let changes = client.lease_history(&globals.reading(), &tenant, &command.name, command.limit).await?;
+    if globals.is_json() {
+        return output::json(&json!({ "changes": changes }));
+    }
+    let rows = changes.into_iter().map(|change| {
+        let (what, holder, token, details) = describe(change.what);
+        vec![change.number.to_string(), what, holder, token, details]
+    });
+    output::print(&output::table(&["change", "what", "holder", "token", ""], rows))
+}
+
+fn describe(what: What) -> (String, String, String, String) {
+    let none = String::new;
+    let named = |holder: Option<HolderId>| holder.map_or_else(|| "nobody".to_owned(), |holder| holder.to_string());
+    match what {
+        What::Created => ("created".into(), none(), none(), none()),
+        What::Changed { preferred, frozen } => {
+            let frozen = if frozen { ", frozen" } else { "" };
+            ("changed".into(), none(), none(), format!("preferred: {}{frozen}", named(preferred)))
+        }
+        What::Acquired { holder, token, acquired_at, because, vacant_ms } => {
+            let why = match because {
+                Because::First => "the first holder",
+                Because::Expired => "the one before was out of time",
+                Because::Released => "the one before released it",
+            };
+            let vacant = vacant_ms.map_or_else(none, |ms| format!(", {ms} ms without a holder"));
+            let details = format!("{why}{vacant}; at {}", output::moment(&json!(acquired_at.0)));
+            ("acquired".into(), holder.to_string(), token.to_string(), details)
+        }
+        What::Released { holder, token, to } => {
+            let to = to.map_or_else(none, |to| format!("to {to}"));
+            ("released".into(), holder.to_string(), token.to_string(), to)
+        }
+        What::SplitBrain { token, holder, other } => {
+            let what = paint(Colour::Red, "SPLIT BRAIN");
+            (what, holder.to_string(), token.to_string(), format!("{other} showed a grant with the same token"))
+        }
+    }
+}

@@ -1,0 +1,166 @@
+//! `tercet role run`: a command that runs while a role is held, and never longer.
+
+use super::{parse_holder, parse_lease};
+use crate::exit::{Failure, OTHER};
+use crate::session::{Globals, TenantArgs};
+use clap::Args;
+use nix::sys::signal::{Signal, killpg};
+use nix::unistd::Pid;
+use std::ffi::OsString;
+use std::time::Duration;
+use tercet::client::Patience;
+use tercet::leases::{Candidate, Held};
+use tercet_core::ids::{HolderId, LeaseId};
+use tokio::process::{Child, Command};
+use tokio::signal::unix::{SignalKind, signal};
+
+/// How long a command may take to end after SIGTERM, if the lease gives it that long.
+const GRACE: Duration = Duration::from_secs(10);
+/// How long one call to a cloud may take.
+const CALL: Duration = Duration::from_secs(15);
+
+#[derive(Debug, Args)]
+#[command(after_help = "Examples:
+  tercet role run primary -- ./serve --port 8080
+  tercet role run primary --candidate web-1 -- sh -c 'echo token $TERCET_FENCING_TOKEN; exec ./job'
+  tercet role run nightly --once -- ./backup.sh
+
+Waits for its turn, then runs the command with TERCET_ROLE, TERCET_HOLDER, TERCET_FENCING_TOKEN and TERCET_GRANT set.
+If the role cannot be renewed the command gets SIGTERM when a quarter of the lease is left, and SIGKILL when it is over,
+all its children with it; then this candidate waits for its turn again (with --once it ends with code 1). When the
+command ends by itself the role is released, and its exit code is passed on.")]
+pub struct Run {
+    /// The role's name
+    #[arg(value_name = "NAME", value_parser = parse_lease)]
+    name: LeaseId,
+    /// Who this is, to the clouds and to people [default: the machine's name]
+    #[arg(long, value_name = "ID", value_parser = parse_holder)]
+    candidate: Option<HolderId>,
+    /// End when the role is lost, and do not wait for it again
+    #[arg(long)]
+    once: bool,
+    #[command(flatten)]
+    tenant: TenantArgs,
+    /// The command and its arguments
+    #[arg(value_name = "COMMAND", last = true, required = true)]
+    command: Vec<OsString>,
+}
+
+/// How a command ended.
+enum Ended {
+    ByItself(i32),
+    Lost,
+    Stopped,
+}
+
+pub async fn run(globals: &Globals, command: Run) -> Result<(), Failure> {
+    let context = globals.context()?;
+    let client = globals.client(&context, Patience::interactive(CALL))?;
+    let tenant = command.tenant.tenant(&context)?;
+    let holder = command.candidate.clone().map_or_else(this_machine, Ok)?;
+    let (trust, name) = (context.trust_bundle()?, command.name.clone());
+    loop {
+        let candidate =
+            Candidate::new(client.clone(), trust.clone(), tenant.clone(), name.clone(), holder.clone()).await?;
+        eprintln!("{holder} waits for {name}");
+        let held = tokio::select! {
+            held = candidate.acquire(globals.timeout) => held?,
+            () = stopped() => return Ok(()),
+        };
+        let (ended, held) = hold(&command, held, candidate.duration()).await?;
+        match ended {
+            Ended::Lost => {
+                eprintln!("{name} is lost: it could not be renewed in time");
+                held.release(None).await;
+                if command.once {
+                    return Err(Failure::new(OTHER, ""));
+                }
+            }
+            Ended::ByItself(code) => {
+                held.release(None).await;
+                eprintln!("{name} is released");
+                // Codes of signals are told as shells do.
+                return if code == 0 { Ok(()) } else { Err(Failure::new(u8::try_from(code).unwrap_or(OTHER), "")) };
+            }
+            Ended::Stopped => {
+                held.release(None).await;
+                eprintln!("{name} is released");
+                return Ok(());
+            }
+        }
+    }
+}
+
+/// Runs the command for as long as the lease is held.
+async fn hold(command: &Run, held: Held, lease: Duration) -> Result<(Ended, Held), Failure> {
+    let Ok(grant) = held.check() else { return Ok((Ended::Lost, held)) };
+    eprintln!("{} holds {} with fencing token {}", grant.claim.holder, command.name, grant.claim.token);
+    let (program, arguments) = command.command.split_first().expect("clap requires a command");
+    let mut child = Command::new(program);
+    child.args(arguments).process_group(0).kill_on_drop(true);
+    child.env("TERCET_ROLE", command.name.as_str()).env("TERCET_HOLDER", grant.claim.holder.as_str());
+    child.env("TERCET_FENCING_TOKEN", grant.claim.token.to_string()).env("TERCET_GRANT", grant.to_text());
+    let mut child = match child.spawn() {
+        Ok(child) => child,
+        Err(error) => {
+            held.release(None).await;
+            return Err(Failure::usage(format!("cannot run {}: {error}", program.to_string_lossy())));
+        }
+    };
+    let group = child.id().and_then(|id| i32::try_from(id).ok()).map(Pid::from_raw);
+    let ended = tokio::select! {
+        status = child.wait() => Ended::ByItself(code(status)),
+        () = held.ends_within(lease / 4) => {
+            end(&mut child, group, held.left()).await;
+            Ended::Lost
+        }
+        () = stopped() => {
+            end(&mut child, group, held.left().min(GRACE)).await;
+            Ended::Stopped
+        }
+    };
+    // Whatever the command left running must not go on without the role.
+    kill(group, Signal::SIGKILL);
+    Ok((ended, held))
+}
+
+/// SIGTERM, and SIGKILL once the time is over.
+async fn end(child: &mut Child, group: Option<Pid>, within: Duration) {
+    kill(group, Signal::SIGTERM);
+    if tokio::time::timeout(within, child.wait()).await.is_err() {
+        kill(group, Signal::SIGKILL);
+        let _ = child.wait().await;
+    }
+}
+
+fn kill(group: Option<Pid>, signal: Signal) {
+    if let Some(group) = group {
+        // The group is gone when all of it have ended.
+        let _ = killpg(group, signal);
+    }
+}
+
+fn code(status: std::io::Result<std::process::ExitStatus>) -> i32 {
+    use std::os::unix::process::ExitStatusExt;
+    status.map_or(1, |status| status.code().unwrap_or_else(|| 128 + status.signal().unwrap_or(0)))
+}
+
+/// Resolves when this program is asked to end.
+async fn stopped() {
+    let (Ok(mut interrupt), Ok(mut terminate)) = (signal(SignalKind::interrupt()), signal(SignalKind::terminate()))
+    else {
+        return std::future::pending().await;
+    };
+    tokio::select! {
+        _ = interrupt.recv() => {}
+        _ = terminate.recv() => {}
+    }
+}
+
+/// The machine's name in the letters of an id.
+fn this_machine() -> Result<HolderId, Failure> {
+    let name = nix::unistd::gethostname().map_err(|error| Failure::usage(format!("no host name: {error}")))?;
+    let name = name.to_string_lossy().to_ascii_lowercase();
+    let clean: String = name.chars().map(|c| if c.is_ascii_alphanumeric() { c } else { '-' }).take(64).collect();
+    HolderId::new(clean.trim_matches('-')).map_err(|_| Failure::usage("say who this is with --candidate ID"))
+}

@@ -1,0 +1,328 @@
+//! Winning a lease and keeping it. What counts is decided by the pure `Campaign`; here are the
+//! clock, the clouds and the waiting. No cloud that does not answer holds anything up.
+
+use super::boottime;
+use crate::client::{Client, Patience};
+use crate::error::Error;
+use futures::stream::{FuturesUnordered, StreamExt};
+use std::collections::BTreeSet;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+use tercet_core::certificate::TrustBundle;
+use tercet_core::ids::{CloudId, HolderId, LeaseId, TenantId};
+use tercet_core::leases::{Campaign, Grant, Look, Plan, Release, Spec, Unusable};
+use tercet_core::signature::SigningKey;
+use tokio::sync::{mpsc, watch};
+use tokio::task::JoinHandle;
+use tokio::time::Instant;
+
+/// How long a candidate waits at most until it looks again: a holder may release.
+const LOOK_AGAIN: Duration = Duration::from_millis(250);
+/// How long a look at the clouds may take.
+const LOOK_TIMEOUT: Duration = Duration::from_secs(2);
+/// Pause after too few clouds answered, and the least one after a split vote.
+const UNREACHABLE_PAUSE: Duration = Duration::from_millis(500);
+const SPLIT_PAUSE: Duration = Duration::from_millis(50);
+/// How long clouds are told of a grant or a release.
+const TELL_TIMEOUT: Duration = Duration::from_secs(10);
+/// A lease is renewed so many times in its duration.
+const RENEWALS: u32 = 3;
+
+/// Somebody who wants a lease.
+pub struct Candidate {
+    shared: Arc<Shared>,
+    holder: HolderId,
+    tenant: TenantId,
+    lease: LeaseId,
+}
+
+struct Shared {
+    client: Arc<Client>,
+    trust: TrustBundle,
+    campaign: Mutex<Campaign>,
+    voters: Vec<CloudId>,
+    duration: Duration,
+    /// Clouds that have to be shown the grant again.
+    unaware: Mutex<BTreeSet<CloudId>>,
+    renewed: watch::Sender<()>,
+}
+
+/// The lease is over; nothing may be done in its name.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("the lease is lost: it could not be renewed in time")]
+pub struct Lost;
+
+/// A lease that is held and renewed in the background, until this is released or dropped.
+pub struct Held {
+    shared: Arc<Shared>,
+    renewing: JoinHandle<()>,
+}
+
+impl Drop for Held {
+    fn drop(&mut self) {
+        self.renewing.abort();
+    }
+}
+
+impl Candidate {
+    /// Learns from the clouds what lease that is. `trust` is what votes are verified with.
+    pub async fn new(
+        client: Arc<Client>,
+        trust: TrustBundle,
+        tenant: TenantId,
+        lease: LeaseId,
+        holder: HolderId,
+    ) -> Result<Self, Error> {
+        let spec = spec(&client, &tenant, &lease).await?;
+        let mut seed = [0; 32];
+        getrandom::fill(&mut seed).expect("the operating system has random bytes");
+        let duration = Duration::from_millis(u64::from(spec.duration_ms));
+        let (genesis, openings) = (trust.genesis.clone(), trust.openings.clone());
+        let campaign = Campaign::new(genesis, openings, spec, holder.clone(), SigningKey::from_seed(&seed));
+        let shared = Shared {
+            client,
+            trust,
+            voters: campaign.voters(),
+            campaign: Mutex::new(campaign),
+            duration,
+            unaware: Mutex::default(),
+            renewed: watch::Sender::new(()),
+        };
+        Ok(Self { shared: Arc::new(shared), holder, tenant, lease })
+    }
+
+    /// How long the lease lasts.
+    pub fn duration(&self) -> Duration {
+        self.shared.duration
+    }
+
+    /// Waits until it is this candidate's turn, and wins the lease. Gives up after `patience`, if there is one. What is
+    /// returned renews itself.
+    pub async fn acquire(&self, patience: Option<Duration>) -> Result<Held, Error> {
+        let deadline = patience.map(|patience| Instant::now() + patience);
+        loop {
+            let pause = match self.look().await {
+                (Plan::Ask, _) => match self.shared.round().await {
+                    true => break,
+                    false => {
+                        self.shared.give_back(None).await;
+                        random(SPLIT_PAUSE.max(self.shared.duration / 2))
+                    }
+                },
+                (Plan::Wait(wait), _) => wait.min(LOOK_AGAIN),
+                (Plan::Unreachable, why) => {
+                    let pause = random(UNREACHABLE_PAUSE);
+                    if deadline.is_some_and(|deadline| Instant::now() + pause >= deadline) {
+                        return Err(why.unwrap_or_else(|| Error::NoQuorum("the lease is frozen".into())));
+                    }
+                    pause
+                }
+            };
+            if deadline.is_some_and(|deadline| Instant::now() + pause >= deadline) {
+                let text = format!("lease {} was not free within {:?}", self.lease, patience.unwrap_or_default());
+                return Err(Error::NoQuorum(text));
+            }
+            tokio::time::sleep(pause).await;
+        }
+        lock(&self.shared.unaware).extend(self.shared.voters.iter().cloned());
+        self.shared.tell();
+        let renewing = tokio::spawn(renew(self.shared.clone()));
+        Ok(Held { shared: self.shared.clone(), renewing })
+    }
+
+    /// Asks all voters how the lease stands, and stops to wait as soon as enough are free.
+    async fn look(&self) -> (Plan, Option<Error>) {
+        let patience = Patience::once(LOOK_TIMEOUT.min(self.shared.duration));
+        let ask = |cloud| self.shared.client.lease(cloud, &self.tenant, &self.lease, Some(&self.holder), patience);
+        let mut asked: FuturesUnordered<_> = self.shared.voters.iter().map(ask).collect();
+        let (mut looks, mut why): (Vec<Look>, _) = (Vec::new(), None);
+        while let Some(answer) = asked.next().await {
+            match answer {
+                Ok(view) => looks.push(view.look()),
+                Err(error) => why = Some(error),
+            }
+            if self.shared.campaign().plan(&looks) == Plan::Ask {
+                return (Plan::Ask, why);
+            }
+        }
+        (self.shared.campaign().plan(&looks), why)
+    }
+}
+
+/// What the lease is like: the first cloud that knows it says so, and each of them checks it at the vote.
+async fn spec(client: &Client, tenant: &TenantId, lease: &LeaseId) -> Result<Spec, Error> {
+    let patience = client.patience();
+    let ask = |cloud| client.lease(cloud, tenant, lease, None, patience);
+    let mut asked: FuturesUnordered<_> = client.clouds().iter().map(|cloud| ask(&cloud.name)).collect();
+    let mut why = Error::NoQuorum("the context names no cloud".into());
+    while let Some(answer) = asked.next().await {
+        match answer {
+            Ok(view) => return Ok(view.spec()),
+            // A cloud that refuses tells more than one that does not answer.
+            Err(error) if !matches!(why, Error::Refused(_)) => why = error,
+            Err(_) => {}
+        }
+    }
+    Err(why)
+}
+
+impl Shared {
+    fn campaign(&self) -> MutexGuard<'_, Campaign> {
+        lock(&self.campaign)
+    }
+
+    /// Sends one claim to all voters, and returns as soon as enough have voted, or all have answered. Late votes are
+    /// still heard.
+    async fn round(self: &Arc<Self>) -> bool {
+        let signed = Arc::new(self.campaign().ask(boottime()));
+        let (answered, mut answers) = mpsc::unbounded_channel();
+        for cloud in self.voters.clone() {
+            let (shared, signed, answered) = (self.clone(), signed.clone(), answered.clone());
+            tokio::spawn(async move {
+                let vote = shared.client.vote_on_lease(&cloud, &signed, shared.duration).await;
+                match vote {
+                    Ok(vote) => {
+                        let heard = shared.campaign().hear(vote.clone());
+                        if let Err(Unusable::NotVoted(_)) = heard {
+                            shared.learn().await;
+                            // With the keys of a new epoch it may verify.
+                            let _ = shared.campaign().hear(vote);
+                        }
+                    }
+                    Err(error) => {
+                        tracing::debug!(%cloud, %error, "no vote");
+                        if error.code() == Some("stale_token") {
+                            lock(&shared.unaware).insert(cloud);
+                        }
+                    }
+                }
+                // Nobody listens any more once enough have voted.
+                let _ = answered.send(());
+            });
+        }
+        drop(answered);
+        while answers.recv().await.is_some() {
+            if self.campaign().is_granted() {
+                return true;
+            }
+        }
+        self.campaign().is_granted()
+    }
+
+    /// Takes over the epochs that the clouds know, if they are of the same federation.
+    async fn learn(&self) {
+        let trust = match self.client.trust().await {
+            Ok(trust) if trust.genesis == self.trust.genesis && trust.check().is_ok() => trust,
+            Ok(_) => return tracing::warn!("the clouds show the keys of another federation"),
+            Err(error) => return tracing::debug!(%error, "no trust bundle"),
+        };
+        self.campaign().learn(trust.openings);
+    }
+
+    /// Shows the grant to every cloud that may not know it.
+    fn tell(self: &Arc<Self>) {
+        let grant = self.campaign().holds(boottime()).cloned();
+        let Some(grant) = grant.map(Arc::new) else { return };
+        for cloud in std::mem::take(&mut *lock(&self.unaware)) {
+            let (shared, grant) = (self.clone(), grant.clone());
+            tokio::spawn(async move {
+                if let Err(error) = shared.client.show_grant(&cloud, &grant, TELL_TIMEOUT).await {
+                    tracing::debug!(%cloud, %error, "the grant was not shown");
+                }
+            });
+        }
+    }
+
+    /// Gives back what was gained. Returns once enough clouds know it for a successor to be granted the lease, or
+    /// when the time for telling is over.
+    async fn give_back(self: &Arc<Self>, to: Option<HolderId>) {
+        let Some(release) = self.campaign().release(to) else { return };
+        let release: Arc<Release> = Arc::new(release);
+        let (told, mut tellings) = mpsc::unbounded_channel();
+        for cloud in self.voters.clone() {
+            let (shared, release, told) = (self.clone(), release.clone(), told.clone());
+            tokio::spawn(async move {
+                match shared.client.release_lease(&cloud, &release, TELL_TIMEOUT).await {
+                    Ok(()) => {
+                        let _ = told.send(cloud);
+                    }
+                    Err(error) => tracing::debug!(%cloud, %error, "not released"),
+                }
+            });
+        }
+        drop(told);
+        let mut know = BTreeSet::new();
+        while let Some(cloud) = tellings.recv().await {
+            know.insert(cloud);
+            if self.campaign().spec().scope.is_met(&self.trust.genesis, &know.iter().collect()) {
+                return;
+            }
+        }
+    }
+}
+
+/// Renews until the time is over. A round that brought too few votes is followed by another one soon.
+async fn renew(shared: Arc<Shared>) {
+    let pause = shared.duration / RENEWALS;
+    let mut granted = true;
+    loop {
+        tokio::time::sleep(if granted { pause } else { pause / RENEWALS }).await;
+        if shared.campaign().holds(boottime()).is_none() {
+            return;
+        }
+        granted = shared.round().await;
+        if granted {
+            shared.renewed.send_replace(());
+        }
+        shared.tell();
+    }
+}
+
+impl Held {
+    /// The grant, if this holder may still act. To be asked before each act.
+    pub fn check(&self) -> Result<Grant, Lost> {
+        self.shared.campaign().holds(boottime()).cloned().ok_or(Lost)
+    }
+
+    /// How long this holder may still act, if nothing is renewed.
+    pub fn left(&self) -> Duration {
+        self.shared.campaign().until().unwrap_or_default().saturating_sub(boottime())
+    }
+
+    /// Returns once less than `margin` is left: renewals have failed for a while.
+    pub async fn ends_within(&self, margin: Duration) {
+        let mut renewed = self.shared.renewed.subscribe();
+        loop {
+            let left = self.left();
+            if left <= margin {
+                return;
+            }
+            tokio::select! {
+                () = tokio::time::sleep(left - margin) => {}
+                _ = renewed.changed() => {}
+            }
+        }
+    }
+
+    /// Returns once the time is over.
+    pub async fn lost(&self) {
+        self.ends_within(Duration::ZERO).await;
+    }
+
+    /// Gives the lease back: to whoever comes, or to `to` alone. Who calls this has stopped to act.
+    pub async fn release(self, to: Option<HolderId>) {
+        self.renewing.abort();
+        self.shared.give_back(to).await;
+    }
+}
+
+fn random(most: Duration) -> Duration {
+    let mut bytes = [0; 4];
+    // Without random bytes the pause is only less spread.
+    let _ = getrandom::fill(&mut bytes);
+    SPLIT_PAUSE + most.saturating_sub(SPLIT_PAUSE).mul_f64(f64::from(u32::from_le_bytes(bytes)) / f64::from(u32::MAX))
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}

@@ -1,0 +1,116 @@
+//! What protects a resource: it takes nothing but a grant that verifies, and no token lower than the
+//! highest it has seen. Offline: all it needs is the federation's public keys.
+
+use std::fs;
+use std::io::{self, Write};
+use std::path::PathBuf;
+use tercet_core::certificate::TrustBundle;
+use tercet_core::ids::{LeaseId, TenantId};
+use tercet_core::leases::{Grant, Granted, NotGranted};
+use tercet_core::signature::PublicKey;
+
+/// The largest file with a highest token, in bytes.
+const MAX_FILE_BYTES: u64 = 4096;
+
+/// Why a resource refuses.
+#[derive(Debug, thiserror::Error)]
+pub enum NotAdmitted {
+    #[error(transparent)]
+    NotGranted(#[from] NotGranted),
+    #[error("the grant is of lease {lease} of tenant {tenant}; this resource is guarded by {expected}")]
+    OtherLease { tenant: TenantId, lease: LeaseId, expected: LeaseId },
+    #[error("fencing token {token} is over: {highest} was seen here")]
+    StaleToken { token: u64, highest: u64 },
+    #[error("token {0} was seen here from another holder: a cloud voted twice; show both grants to the clouds")]
+    SplitBrain(u64),
+    #[error("cannot remember the token: {0}")]
+    Storage(#[from] io::Error),
+}
+
+/// The guard of one resource. It remembers the highest token, in a file if it is given one, so that a
+/// restart forgets nothing.
+pub struct FencedResource {
+    trust: TrustBundle,
+    tenant: TenantId,
+    lease: LeaseId,
+    highest: Option<(u64, PublicKey)>,
+    file: Option<PathBuf>,
+}
+
+impl FencedResource {
+    /// A guard that forgets with its process.
+    pub fn new(trust: TrustBundle, tenant: TenantId, lease: LeaseId) -> Self {
+        Self { trust, tenant, lease, highest: None, file: None }
+    }
+
+    /// A guard that keeps the highest token in a file. A file that cannot be read is an error: without it old tokens
+    /// would be taken again.
+    pub fn open(trust: TrustBundle, tenant: TenantId, lease: LeaseId, file: PathBuf) -> io::Result<Self> {
+        let highest = match fs::metadata(&file) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => None,
+            Err(error) => return Err(error),
+            Ok(found) if found.len() > MAX_FILE_BYTES => return Err(damaged(&file)),
+            Ok(_) => Some(parse(&fs::read_to_string(&file)?).ok_or_else(|| damaged(&file))?),
+        };
+        Ok(Self { highest, file: Some(file), ..Self::new(trust, tenant, lease) })
+    }
+
+    /// The federation opened another epoch: whose votes verify from now on.
+    pub fn learn(&mut self, trust: TrustBundle) {
+        if trust.genesis == self.trust.genesis {
+            self.trust = trust;
+        }
+    }
+
+    pub fn highest(&self) -> Option<u64> {
+        self.highest.map(|(token, _)| token)
+    }
+
+    /// Verifies the grant (its text form) and that no higher token was seen. To be called with the same lock held as
+    /// the write that it admits.
+    pub fn admit(&mut self, grant: &str) -> Result<Granted, NotAdmitted> {
+        let granted = Grant::from_text(grant)?.verify(&self.trust.genesis, &self.trust.openings)?;
+        if (&granted.tenant, &granted.lease) != (&self.tenant, &self.lease) {
+            let Granted { tenant, lease, .. } = granted;
+            return Err(NotAdmitted::OtherLease { tenant, lease, expected: self.lease.clone() });
+        }
+        let token = granted.fencing_token;
+        match self.highest {
+            Some((highest, _)) if highest > token => return Err(NotAdmitted::StaleToken { token, highest }),
+            Some((highest, session)) if highest == token && session != granted.session => {
+                return Err(NotAdmitted::SplitBrain(token));
+            }
+            Some((highest, _)) if highest == token => return Ok(granted),
+            _ => {}
+        }
+        if let Some(file) = &self.file {
+            write(file, &format!("{token} {}\n", granted.session))?;
+        }
+        self.highest = Some((token, granted.session));
+        Ok(granted)
+    }
+}
+
+fn parse(text: &str) -> Option<(u64, PublicKey)> {
+    let (token, session) = text.trim_end().split_once(' ')?;
+    let mut bytes = [0; 32];
+    hex::decode_to_slice(session, &mut bytes).ok()?;
+    Some((token.parse().ok()?, PublicKey::from_bytes(&bytes).ok()?))
+}
+
+fn damaged(file: &std::path::Path) -> io::Error {
+    let text =
+        format!("{} does not hold a token and its session; restore it, or old tokens would count", file.display());
+    io::Error::new(io::ErrorKind::InvalidData, text)
+}
+
+/// Replaces the file, and returns once that is on disk.
+fn write(file: &std::path::Path, text: &str) -> io::Result<()> {
+    let fresh = file.with_extension("new");
+    let mut out = fs::File::create(&fresh)?;
+    out.write_all(text.as_bytes())?;
+    out.sync_all()?;
+    fs::rename(&fresh, file)?;
+    let folder = file.parent().filter(|folder| !folder.as_os_str().is_empty());
+    fs::File::open(folder.unwrap_or(std::path::Path::new(".")))?.sync_all()
+}
