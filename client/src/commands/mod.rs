@@ -4,6 +4,7 @@ mod bench;
 mod completions;
 pub mod event;
 mod evidence;
+pub mod exec;
 mod guard;
 mod lease;
 mod man;
@@ -56,6 +57,9 @@ enum Command {
     Role(role::Command),
     /// Run a command only where a role is held
     Guard(guard::Guard),
+    /// Become a command that ends with its parent
+    #[command(hide = true)]
+    ExecChild(exec::Exec),
     /// Grants of leases
     #[command(subcommand)]
     Lease(lease::Command),
@@ -78,6 +82,7 @@ pub async fn run(cli: Cli) -> Result<(), Failure> {
         Command::Evidence(command) => evidence::run(globals, command).await,
         Command::Tenant(command) => tenant::run(globals, command).await,
         Command::Role(command) => role::run(globals, command).await,
+        Command::ExecChild(command) => exec::run(&command),
         Command::Guard(command) => guard::run(globals, &command).await,
         Command::Lease(command) => lease::run(globals, &command),
         Command::Bench(command) => bench::run(globals, command).await,

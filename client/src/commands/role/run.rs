@@ -27,7 +27,7 @@ const CALL: Duration = Duration::from_secs(15);
 
 Waits for its turn, then runs the command with TERCET_ROLE, TERCET_HOLDER, TERCET_FENCING_TOKEN and TERCET_GRANT set.
 If the role cannot be renewed the command gets SIGTERM when a quarter of the lease is left, and SIGKILL when it is over,
-all its children with it; then this candidate waits for its turn again (with --once it ends with code 1). When the
+all its children with it; killing this program kills the command. Then this candidate waits for its turn again (with --once it ends with code 1). When the
 command ends by itself the role is released, and its exit code is passed on.")]
 pub struct Run {
     /// The role's name
@@ -95,16 +95,17 @@ pub async fn run(globals: &Globals, command: Run) -> Result<(), Failure> {
 async fn hold(command: &Run, held: Held, lease: Duration) -> Result<(Ended, Held), Failure> {
     let Ok(grant) = held.check() else { return Ok((Ended::Lost, held)) };
     eprintln!("{} holds {} with fencing token {}", grant.claim.holder, command.name, grant.claim.token);
-    let (program, arguments) = command.command.split_first().expect("clap requires a command");
-    let mut child = Command::new(program);
-    child.args(arguments).process_group(0).kill_on_drop(true);
+    let me = std::env::current_exe().map_err(|error| Failure::usage(format!("cannot find this program: {error}")))?;
+    let mut child = Command::new(me);
+    child.arg("exec-child").arg(std::process::id().to_string()).arg("--").args(&command.command);
+    child.process_group(0).kill_on_drop(true);
     child.env("TERCET_ROLE", command.name.as_str()).env("TERCET_HOLDER", grant.claim.holder.as_str());
     child.env("TERCET_FENCING_TOKEN", grant.claim.token.to_string()).env("TERCET_GRANT", grant.to_text());
     let mut child = match child.spawn() {
         Ok(child) => child,
         Err(error) => {
             held.release(None).await;
-            return Err(Failure::usage(format!("cannot run {}: {error}", program.to_string_lossy())));
+            return Err(Failure::usage(format!("cannot start a process: {error}")));
         }
     };
     let group = child.id().and_then(|id| i32::try_from(id).ok()).map(Pid::from_raw);
