@@ -201,7 +201,7 @@ fn read_json<T: serde::de::DeserializeOwned>(path: &Path, bytes: &[u8]) -> Resul
 }
 
 /// Reads a file that only its owner may see.
-fn read_secret(path: &Path) -> Result<Vec<u8>, ContextError> {
+pub(crate) fn read_secret(path: &Path) -> Result<Vec<u8>, ContextError> {
     #[cfg(unix)]
     {
         use std::os::unix::fs::PermissionsExt;

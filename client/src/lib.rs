@@ -5,8 +5,10 @@
 //! It never trusts a certificate authority but the context's own, never sends the token to an
 //! address that the context does not name, and never reports success that no cloud confirmed.
 
+pub mod agent;
 pub mod client;
 pub mod context;
+pub mod duration;
 pub mod error;
 pub mod events;
 pub mod evidence;

@@ -94,7 +94,7 @@ fn random() -> [u8; 32] {
 
 /// Writes a file that only its owner may see. It never overwrites: losing a key would lose the
 /// tenant.
-fn write_secret(path: &Path, bytes: &[u8]) -> Result<(), Error> {
+pub fn write_secret(path: &Path, bytes: &[u8]) -> Result<(), Error> {
     let why = |error: std::io::Error| ContextError::Unreadable { path: path.to_owned(), why: error.to_string() };
     if let Some(folder) = path.parent() {
         std::fs::create_dir_all(folder).map_err(why)?;

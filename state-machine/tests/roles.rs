@@ -212,6 +212,7 @@ impl goldenscript::Runner for Script {
                     lease: LeaseId::new(lease)?,
                     epoch: option(command, "epoch", 0)?,
                     ready: !has(command, "unready"),
+                    owns: None,
                 };
                 let report = Report {
                     tenant: tenant(),

@@ -1,5 +1,6 @@
 //! The command tree: one noun a folder, one verb a file.
 
+mod agent;
 mod bench;
 mod completions;
 pub mod event;
@@ -55,6 +56,12 @@ enum Command {
     /// Roles that one holder has at a time: win, show and hand over
     #[command(subcommand)]
     Role(role::Command),
+    /// Processes that stand for roles
+    #[command(subcommand)]
+    Agent(agent::Command),
+    /// Stop a container when its time is over
+    #[command(hide = true)]
+    AgentWatchdog(agent::watchdog::Watchdog),
     /// Run a command only where a role is held
     Guard(guard::Guard),
     /// Become a command that ends with its parent
@@ -83,6 +90,8 @@ pub async fn run(cli: Cli) -> Result<(), Failure> {
         Command::Tenant(command) => tenant::run(globals, command).await,
         Command::Role(command) => role::run(globals, command).await,
         Command::ExecChild(command) => exec::run(&command),
+        Command::Agent(command) => agent::run(globals, command).await,
+        Command::AgentWatchdog(command) => agent::watchdog::run(&command).await,
         Command::Guard(command) => guard::run(globals, &command).await,
         Command::Lease(command) => lease::run(globals, &command),
         Command::Bench(command) => bench::run(globals, command).await,

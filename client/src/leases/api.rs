@@ -7,7 +7,7 @@ use reqwest::Method;
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 use std::time::Duration;
-use tercet_core::agents::Candidate;
+use tercet_core::agents::{Agent, Candidate, Standing, Status};
 use tercet_core::certificate::TrustBundle;
 use tercet_core::ids::{CloudId, EpochId, HolderId, LeaseId, NodeId, TenantId};
 use tercet_core::leases::{Change, Grant, Look, Release, Scope, SignedClaim, SignedVote, Spec, Vote};
@@ -42,9 +42,31 @@ pub struct LeaseView {
 pub struct LeaderView {
     pub leader: Option<HolderId>,
     pub fencing_token: Option<u64>,
+    pub preferred_holder: Option<HolderId>,
     pub elected: Option<HolderId>,
     /// The best one first.
     pub candidates: Vec<Candidate>,
+}
+
+/// An agent as one cloud knows it.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct AgentView {
+    pub agent: HolderId,
+    pub weight: u32,
+    pub witness: bool,
+    pub stale_ms: u64,
+    pub status: Status,
+    pub heard_ms_ago: Option<u64>,
+    pub sent_at: Option<String>,
+    pub boot: Option<u64>,
+    pub sequence: Option<u64>,
+    pub standing: Vec<Standing>,
+}
+
+#[derive(Deserialize)]
+struct Agents {
+    agents: Vec<AgentView>,
 }
 
 /// A cloud's latest vote.
@@ -198,8 +220,32 @@ impl Client {
 
     /// Who stands for a lease, as the first cloud that answers knows it.
     pub async fn leader(&self, tenant: &TenantId, lease: &LeaseId) -> Result<LeaderView, Error> {
+        self.leader_within(tenant, lease, self.patience()).await
+    }
+
+    pub async fn leader_within(
+        &self,
+        tenant: &TenantId,
+        lease: &LeaseId,
+        patience: Patience,
+    ) -> Result<LeaderView, Error> {
         let call = Call::get(&["federation", "leader"]).query("tenant", tenant).query("lease", lease);
-        self.send(&Route::Any, &call).await?.json()
+        self.send_for(&Route::Any, &bounded(call, patience), patience).await?.json()
+    }
+
+    /// Registers an agent on one cloud, or changes it.
+    pub async fn put_agent(&self, cloud: &CloudId, agent: &Agent) -> Result<(), Error> {
+        let Agent { tenant, agent: id, secret, weight, witness, stale_ms } = agent;
+        let body = json!({ "secret": secret, "weight": weight, "witness": witness, "staleMs": stale_ms });
+        let path = ["v1", "tenants", tenant.as_str(), "agents", id.as_str()];
+        let call = Call::new(Method::PUT, &path).json(&body).once();
+        self.send(&Route::Only(cloud.clone()), &call).await.map(drop)
+    }
+
+    /// A tenant's agents as one cloud knows them.
+    pub async fn agents(&self, route: &Route, tenant: &TenantId) -> Result<Vec<AgentView>, Error> {
+        let answer = self.send(route, &Call::get(&["v1", "tenants", tenant.as_str(), "agents"])).await?;
+        Ok(answer.json::<Agents>()?.agents)
     }
 
     /// The federation's public keys as the clouds know them now. Whoever uses them has to check that they are of the

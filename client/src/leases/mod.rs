@@ -9,7 +9,7 @@ mod candidate;
 mod clock;
 mod fenced;
 
-pub use api::{LeaderView, LeaseView, VoteView};
+pub use api::{AgentView, LeaderView, LeaseView, VoteView};
 pub use candidate::{Candidate, Held, Lost};
 pub use clock::boottime;
 pub use fenced::{FencedResource, NotAdmitted};

@@ -123,6 +123,8 @@ pub struct LeaderView {
     fencing_token: Option<u64>,
     lease_duration_ms: u32,
     frozen: bool,
+    #[schema(value_type = Option<String>)]
+    preferred_holder: Option<HolderId>,
     /// Who would be first if the lease were free now.
     #[schema(value_type = Option<String>)]
     elected: Option<HolderId>,
@@ -263,6 +265,7 @@ pub async fn leader(
         cloud: look.cloud,
         lease_duration_ms: lease.spec.duration_ms,
         frozen: lease.spec.frozen,
+        preferred_holder: lease.spec.preferred,
         elected: election.leader().cloned(),
         candidates: election.candidates,
         tenant: lease.spec.tenant,

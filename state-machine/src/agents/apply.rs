@@ -1,6 +1,8 @@
 //! Taking reports: signed by the agent's key, newer than everything heard before.
 
-use super::{Agent, AgentRecord, Command, Heard, MAX_AGENTS, MAX_STANDING, Report, Status};
+use super::{
+    Agent, AgentRecord, Command, Heard, MAX_AGENTS, MAX_CONTAINER_BYTES, MAX_STANDING, Report, Standing, Status,
+};
 use crate::command::Reply;
 use crate::fact::Fact;
 use crate::ids::{HolderId, TenantId};
@@ -48,6 +50,12 @@ fn take(tx: &mut Tx<'_>, report: &Report) -> Answer {
     if report.standing.len() > MAX_STANDING || !sorted {
         let why = format!("a report names at most {MAX_STANDING} leases, each once, in alphabetical order");
         return Ok(Err(Rejection::BadAgent(why)));
+    }
+    let container = |s: &Standing| s.owns.as_ref().and_then(|owned| owned.container.as_ref()).map_or(0, String::len);
+    if report.standing.iter().any(|standing| container(standing) > MAX_CONTAINER_BYTES) {
+        return Ok(Err(Rejection::BadAgent(format!(
+            "the name of a container has at most {MAX_CONTAINER_BYTES} bytes"
+        ))));
     }
     let mark = record.heard.as_ref().map(|heard| (heard.boot, heard.sequence));
     if mark.is_some_and(|mark| (report.boot, report.sequence) <= mark) && !mutant!(ReportsReplayed) {

@@ -8,7 +8,7 @@ mod report;
 
 pub(crate) use apply::apply;
 pub use election::{Candidate, Election, Status, elect};
-pub use report::{Report, Standing};
+pub use report::{Owned, Report, Standing};
 
 use crate::ids::{HolderId, TenantId};
 use crate::time::{Millis, WallMillis};
@@ -18,6 +18,8 @@ use serde::{Deserialize, Serialize};
 pub const MAX_AGENTS: usize = 256;
 /// The most leases that one agent stands for.
 pub const MAX_STANDING: usize = 64;
+/// The longest name of a container, in bytes.
+pub const MAX_CONTAINER_BYTES: usize = 128;
 /// How long an agent without a report still counts, unless it was created with another time.
 pub const DEFAULT_STALE_MS: u64 = 300_000;
 /// How far the time in a report may be off when it arrives, in either direction.

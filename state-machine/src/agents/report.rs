@@ -16,6 +16,19 @@ pub struct Standing {
     pub epoch: u64,
     /// Whether it could take over now.
     pub ready: bool,
+    /// The fencing token that it holds, and the container that it runs under it: ownership is what is written
+    /// here, since the labels of a container never change.
+    #[serde(default)]
+    pub owns: Option<Owned>,
+}
+
+/// What an agent runs while it holds a lease.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct Owned {
+    pub token: u64,
+    /// The engine's id of the container; absent if only hooks run.
+    pub container: Option<String>,
 }
 
 /// A signed report.
@@ -34,6 +47,17 @@ pub struct Report {
     pub mac: Hash,
 }
 
+impl Standing {
+    fn write(&self, out: Writer) -> Writer {
+        let out = out.lp(self.lease.as_str().as_bytes()).u64(self.epoch).u8(u8::from(self.ready));
+        match &self.owns {
+            None => out.u8(0),
+            Some(Owned { token, container: None }) => out.u8(1).u64(*token),
+            Some(Owned { token, container: Some(container) }) => out.u8(2).u64(*token).lp(container.as_bytes()),
+        }
+    }
+}
+
 impl Report {
     fn message(&self, fed: &FedId) -> Vec<u8> {
         let out = Writer::new(domain::AGENT_REPORT)
@@ -44,8 +68,7 @@ impl Report {
             .u64(self.sequence)
             .u64(self.sent_at.0)
             .u32(self.standing.len() as u32);
-        let line = |out: Writer, s: &Standing| out.lp(s.lease.as_str().as_bytes()).u64(s.epoch).u8(u8::from(s.ready));
-        self.standing.iter().fold(out, line).finish()
+        self.standing.iter().fold(out, |out, standing| standing.write(out)).finish()
     }
 
     /// Computes the MAC over everything else.

@@ -26,7 +26,7 @@ fn report(clouds: &Clouds, agent: &str, sequence: u64, sent_at: WallMillis, secr
         boot: 1,
         sequence,
         sent_at,
-        standing: vec![Standing { lease: LeaseId::new("primary").unwrap(), epoch: 7, ready: true }],
+        standing: vec![Standing { lease: LeaseId::new("primary").unwrap(), epoch: 7, ready: true, owns: None }],
         mac: Hash([0; 32]),
     };
     serde_json::to_value(report.sign(&clouds.directory.genesis.fed_id(), &AgentSecret(secret))).unwrap()
