@@ -53,10 +53,12 @@ impl Cli {
     fn command(&self, arguments: &[&str]) -> Command {
         let mut command = Command::new(crate::programs::tercet());
         // A context of the developer's own must not leak in.
-        command.env_remove("TERCET_CONTEXT").current_dir("/").args(arguments);
+        command.env_remove("TERCET_CONTEXT").current_dir("/");
+        // Before everything else: what follows a `--` belongs to another program.
         if let Some(context) = &self.context {
             command.arg("--context").arg(context);
         }
+        command.args(arguments);
         command
     }
 }

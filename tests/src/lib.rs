@@ -11,6 +11,7 @@
 pub mod api;
 pub mod cli;
 pub mod cluster;
+pub mod engine;
 pub mod events;
 pub mod process;
 pub mod programs;
@@ -21,4 +22,5 @@ pub mod wait;
 pub use api::{Api, Reply};
 pub use cli::{Cli, Output};
 pub use cluster::{CLOUDS, Cluster};
+pub use engine::Engine;
 pub use wait::eventually;

@@ -12,6 +12,7 @@ use axum::body::Body;
 use axum::extract::State;
 use axum::http::HeaderMap;
 use serde::{Deserialize, Serialize};
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use tercet_core::agents::{
     self, Agent, AgentRecord, AgentSecret, Candidate, REPORT_WINDOW_MS, Report, Standing, Status,
@@ -194,8 +195,17 @@ pub async fn list(
     Params(tenant): Params<TenantId>,
 ) -> Result<Json<AgentsView>, Problem> {
     context.tenant(&tenant).await?;
-    let (listed, now) = context.api.replica.read(|view| Ok((view.state.agents(view.records, &tenant)?, view.now)))?;
-    Ok(Json(AgentsView { agents: listed.into_iter().map(|record| AgentView::new(record, now)).collect() }))
+    let (mut agents, now, leases) = context.api.replica.read(|view| {
+        let leases = view.state.leases(view.records, &tenant)?;
+        Ok((view.state.agents(view.records, &tenant)?, view.now, leases))
+    })?;
+    let tokens: BTreeMap<_, _> =
+        leases.into_iter().filter_map(|lease| Some((lease.spec.lease, lease.tenure?.token))).collect();
+    for standing in agents.iter_mut().filter_map(|record| record.heard.as_mut()).flat_map(|heard| &mut heard.standing) {
+        // Who was killed says no more that it owns nothing; but a higher token was granted since.
+        standing.owns.take_if(|owned| tokens.get(&standing.lease).is_some_and(|token| *token > owned.token));
+    }
+    Ok(Json(AgentsView { agents: agents.into_iter().map(|record| AgentView::new(record, now)).collect() }))
 }
 
 /// Takes an agent's report. It needs no token: its MAC says who speaks, and its time and number that it is new.

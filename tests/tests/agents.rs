@@ -1,0 +1,214 @@
+//! Agents beside real container engines: one owner at a time, through kills and through a planned
+//! handover that no client notices.
+
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
+use serde_json::Value;
+use std::io::{Read, Write};
+use std::net::{TcpListener, TcpStream};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::time::{Duration, Instant};
+use tercet_tests::process::Process;
+use tercet_tests::wait::check;
+use tercet_tests::{Cluster, Engine, engine, eventually};
+
+const LIMIT: Duration = Duration::from_secs(90);
+const LEASE: Duration = Duration::from_secs(4);
+
+struct Agents {
+    cluster: Cluster,
+    engines: [Engine; 3],
+    agents: Vec<Option<Process>>,
+    ports: Vec<u16>,
+}
+
+fn free_port() -> u16 {
+    TcpListener::bind("127.0.0.1:0").and_then(|listener| listener.local_addr()).expect("a free port").port()
+}
+
+impl Agents {
+    fn start(standby: &str) -> Option<Self> {
+        let engines = Engine::some::<3>()?;
+        let cluster = Cluster::large();
+        let cli = cluster.cli();
+        cli.json(&["role", "create", "primary", "--scope", "global", "--lease", "4s"]);
+        let ports: Vec<u16> = (0..3).map(|_| free_port()).collect();
+        let mut this = Self { cluster, engines, agents: (0..3).map(|_| None).collect(), ports };
+        for at in 0..3 {
+            cli.json(&["agent", "create", &name(at), "--stale", "20s"]);
+            let config = format!(
+                "id = {:?}\nengine = {:?}\nstate_dir = \"state-{at}\"\nreport_every = \"500ms\"\n\
+                 [[role]]\nname = \"primary\"\ndrain = \"4s\"\n\
+                 [role.container]\nname = \"web\"\nimage = {:?}\nnetwork = \"host\"\nstandby = {standby:?}\n\
+                 env = [\"ADDRESS=127.0.0.1:{}\", \"NAME={}\"]\n",
+                name(at),
+                this.engines[at].socket(),
+                engine::IMAGE,
+                this.ports[at],
+                name(at)
+            );
+            std::fs::write(this.config(at), config).unwrap();
+            this.run(at);
+        }
+        Some(this)
+    }
+
+    fn config(&self, at: usize) -> std::path::PathBuf {
+        self.cluster.scratch().join(format!("agent-{at}.toml"))
+    }
+
+    fn run(&mut self, at: usize) {
+        let config = self.config(at);
+        self.agents[at] = Some(self.cluster.cli().start(&["agent", "run", config.to_str().unwrap()]));
+    }
+
+    /// The agent that holds the role, its token, and that its container answers with it.
+    fn settled(&self) -> (usize, u64) {
+        self.settled_after(0)
+    }
+
+    /// The same with a higher token than this.
+    fn settled_after(&self, before: u64) -> (usize, u64) {
+        let mut found = (0, 0);
+        eventually("one agent holds the role and its container serves", LIMIT, || {
+            let shown = self.cluster.cli().json(&["role", "show", "primary"]);
+            let holder = (0..3).find(|at| shown["holderIdentity"] == name(*at).as_str());
+            let (holder, token) = holder.zip(shown["fencingToken"].as_u64()).ok_or_else(|| shown.to_string())?;
+            check(token > before, || format!("still token {token}"))?;
+            let answer = get(self.ports[holder])?;
+            found = (holder, token);
+            check(answer == format!("{} {token}", name(holder)), || format!("{answer:?}, {}", self.outputs()))
+        });
+        found
+    }
+
+    fn outputs(&self) -> String {
+        self.agents.iter().flatten().map(Process::output).collect::<Vec<_>>().join("\n--\n")
+    }
+
+    fn kill(&mut self, at: usize) {
+        let agent = self.agents[at].take().expect("it runs");
+        kill(Pid::from_raw(agent.pid()), Signal::SIGKILL).unwrap();
+    }
+
+    fn history(&self) -> Vec<Value> {
+        let history = self.cluster.cli().json(&["role", "history", "primary", "--limit", "1000"]);
+        assert!(!history.to_string().contains("split-brain"), "{history}");
+        let changes = history["changes"].as_array().expect("a list").iter().rev();
+        changes.filter_map(|change| change["what"].get("acquired").cloned()).collect()
+    }
+}
+
+fn name(at: usize) -> String {
+    format!("web-{at}")
+}
+
+/// The body of one request on a connection of its own.
+fn get(port: u16) -> Result<String, String> {
+    let address = std::net::SocketAddr::from(([127, 0, 0, 1], port));
+    let mut stream = TcpStream::connect_timeout(&address, Duration::from_secs(2)).map_err(|e| e.to_string())?;
+    stream.set_read_timeout(Some(Duration::from_secs(5))).map_err(|e| e.to_string())?;
+    stream.write_all(b"GET / HTTP/1.1\r\nhost: x\r\n\r\n").map_err(|e| e.to_string())?;
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer).map_err(|e| e.to_string())?;
+    answer.split_once("\r\n\r\n").map(|(_, body)| body.to_owned()).ok_or_else(|| format!("half an answer: {answer:?}"))
+}
+
+#[test]
+fn the_container_follows_the_role_when_the_leading_agent_and_a_cloud_are_killed() {
+    let Some(mut agents) = Agents::start("cold") else { return };
+    let (first, token) = agents.settled();
+    for at in (0..3).filter(|at| *at != first) {
+        assert!(agents.engines[at].running().is_empty(), "{} runs a container without the role", name(at));
+    }
+    let killed = Instant::now();
+    agents.kill(first);
+    let (second, next) = agents.settled_after(token);
+    eprintln!("served again {:.2} s after the kill, with a lease of {LEASE:?}", killed.elapsed().as_secs_f64());
+    assert!(second != first && next > token, "{first} with {token}, then {second} with {next}");
+    eventually("the killed agent's container has been stopped by its watchdog", LIMIT, || {
+        check(agents.engines[first].running().is_empty(), || "it runs".into())
+    });
+
+    // The role stays where it is when a cloud is gone, and moves when its container's agent goes as well.
+    agents.cluster.kill_cloud("aws");
+    agents.run(first);
+    assert_eq!(agents.settled(), (second, next));
+    agents.kill(second);
+    let (third, last) = agents.settled_after(next);
+    assert!(third != second && last > next, "{second} with {next}, then {third} with {last}");
+
+    // A container that ends by itself is started again.
+    agents.engines[third].docker(&["kill", "web"]).unwrap();
+    assert_eq!(agents.settled(), (third, last));
+    let tokens: Vec<u64> = agents.history().iter().filter_map(|acquired| acquired["token"].as_u64()).collect();
+    assert!(tokens.windows(2).all(|pair| pair[0] < pair[1]) && tokens.len() == 3, "{tokens:?}");
+}
+
+#[test]
+fn a_planned_handover_under_load_fails_no_request() {
+    let Some(agents) = Agents::start("cold") else { return };
+    let (first, _) = agents.settled();
+    let target = Arc::new(AtomicUsize::new(first));
+    let stop = Arc::new(AtomicBool::new(false));
+    let ports = agents.ports.clone();
+    let clients: Vec<_> = (0..4)
+        .map(|_| {
+            let (target, stop, ports) = (target.clone(), stop.clone(), ports.clone());
+            std::thread::spawn(move || {
+                let (mut served, mut failed) = (vec![0u32; 3], Vec::new());
+                let begun = Instant::now();
+                for request in 0u32.. {
+                    if stop.load(Ordering::SeqCst) {
+                        break;
+                    }
+                    let at = target.load(Ordering::SeqCst);
+                    match get(ports[at]) {
+                        Ok(_) => served[at] += 1,
+                        Err(why) => failed.push(format!("{}: {why}", name(at))),
+                    }
+                    // 50 a second each: the next one at its time, however long this one took.
+                    std::thread::sleep(
+                        (begun + Duration::from_millis(20) * (request + 1)).saturating_duration_since(Instant::now()),
+                    );
+                }
+                (served, failed)
+            })
+        })
+        .collect();
+    let handovers = 3;
+    let mut now = first;
+    for _ in 0..handovers {
+        let to = (now + 1) % 3;
+        eventually("the successor is ready", LIMIT, || {
+            let listed = agents.cluster.cli().json(&["agent", "list"]);
+            let ready = listed["agents"].as_array().is_some_and(|all| {
+                all.iter().any(|agent| agent["agent"] == name(to).as_str() && agent["standing"][0]["ready"] == true)
+            });
+            check(ready, || listed.to_string())
+        });
+        let moved = agents.cluster.cli().json(&["role", "handover", "primary", "--to", &name(to)]);
+        assert_eq!(moved["to"], name(to).as_str());
+        // What a router does: it follows once the new one serves.
+        let (holder, _) = agents.settled();
+        assert_eq!(holder, to);
+        target.store(to, Ordering::SeqCst);
+        now = to;
+        eventually("the old container has drained and ended", LIMIT, || {
+            let before = (to + 2) % 3;
+            check(agents.engines[before].running().is_empty(), || format!("{} still runs", name(before)))
+        });
+    }
+    stop.store(true, Ordering::SeqCst);
+    let mut served = [0; 3];
+    for client in clients {
+        let (of, failed) = client.join().unwrap();
+        assert!(failed.is_empty(), "{failed:?}\n{}", agents.outputs());
+        (0..3).for_each(|at| served[at] += of[at]);
+    }
+    eprintln!("{handovers} handovers, requests served by each: {served:?}, none failed");
+    assert!(served.iter().all(|count| *count > 0));
+    let because: Vec<_> = agents.history().iter().map(|acquired| acquired["because"].clone()).collect();
+    assert_eq!(because, ["first", "released", "released", "released"]);
+}

@@ -1,0 +1,116 @@
+//! Roles with the real command line: one holder at a time, whatever is killed.
+
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
+use serde_json::Value;
+use std::time::{Duration, Instant};
+use tercet_tests::wait::check;
+use tercet_tests::{Cluster, eventually};
+
+const LIMIT: Duration = Duration::from_secs(60);
+
+fn show(cluster: &Cluster) -> Value {
+    cluster.cli().json(&["role", "show", "primary"])
+}
+
+fn wait_for_holder(cluster: &Cluster, holder: &str) -> Value {
+    let mut shown = Value::Null;
+    eventually(&format!("{holder} holds the role"), LIMIT, || {
+        shown = show(cluster);
+        check(shown["holderIdentity"] == holder, || shown.to_string())
+    });
+    shown
+}
+
+fn tokens(cluster: &Cluster) -> Vec<u64> {
+    let history = cluster.cli().json(&["role", "history", "primary", "--limit", "1000"]);
+    let changes = history["changes"].as_array().expect("a list").iter().rev();
+    assert!(!history.to_string().contains("split-brain"), "{history}");
+    changes.filter_map(|change| change["what"]["acquired"]["token"].as_u64()).collect()
+}
+
+#[test]
+fn a_killed_holder_is_replaced_and_its_command_ends_with_it() {
+    let cluster = Cluster::small();
+    let cli = cluster.cli();
+    cli.json(&["role", "create", "primary", "--scope", "global", "--lease", "2s"]);
+    let pids = cluster.scratch().join("pids");
+    let script = format!("echo $TERCET_HOLDER $$ $TERCET_FENCING_TOKEN >> {}; exec sleep 600", pids.display());
+    let run = |who: &str| cli.start(&["role", "run", "primary", "--candidate", who, "--", "sh", "-c", &script]);
+    let first = run("ada");
+    wait_for_holder(&cluster, "ada");
+    let mut second = run("bob");
+    let refused = cli.run(&["guard", "primary", "--candidate", "bob", "--", "true"]);
+    assert_eq!(refused.code, 5, "{}", refused.stderr);
+    assert!(refused.stderr.contains("not-leader: ada holds primary"), "{}", refused.stderr);
+    cli.run(&["guard", "primary", "--candidate", "ada", "--", "true"]).ok();
+
+    let killed = Instant::now();
+    kill(Pid::from_raw(first.pid()), Signal::SIGKILL).unwrap();
+    let shown = wait_for_holder(&cluster, "bob");
+    eprintln!("taken over {:.2} s after the kill, with a lease of 2 s", killed.elapsed().as_secs_f64());
+    assert_eq!(shown["leaseTransitions"], 1);
+    let lines = std::fs::read_to_string(&pids).unwrap();
+    let started: Vec<Vec<&str>> = lines.lines().map(|line| line.split(' ').collect()).collect();
+    assert_eq!(started.iter().map(|line| line[0]).collect::<Vec<_>>(), ["ada", "bob"]);
+    let pid: i32 = started[0][1].parse().unwrap();
+    assert!(kill(Pid::from_raw(pid), None).is_err(), "the command of the killed holder still runs");
+    assert!(started[1][2].parse::<u64>().unwrap() > started[0][2].parse::<u64>().unwrap());
+
+    assert!(second.stop().success(), "{}", second.output());
+    assert!(second.output().contains("released"), "{}", second.output());
+    let third = run("eve");
+    wait_for_holder(&cluster, "eve");
+    drop(third);
+    let tokens = tokens(&cluster);
+    assert!(tokens.len() == 3 && tokens.windows(2).all(|pair| pair[0] < pair[1]), "{tokens:?}");
+}
+
+#[test]
+fn a_grant_is_verified_offline_and_a_changed_one_is_not() {
+    let cluster = Cluster::small();
+    let cli = cluster.cli();
+    cli.json(&["role", "create", "primary", "--lease", "2s"]);
+    let ran = cli.run(&["role", "run", "primary", "--candidate", "ada", "--", "sh", "-c", "echo $TERCET_GRANT"]).ok();
+    let grant = String::from_utf8(ran.stdout).unwrap().trim().to_owned();
+    let trust = cluster.data_dir().join("trust.json");
+    let offline = tercet_tests::Cli::offline();
+    let verify =
+        |grant: &str| offline.run(&["lease", "verify", grant, "--trust", trust.to_str().unwrap(), "-o", "json"]);
+    let said = verify(&grant).ok().json();
+    assert_eq!((&said["holder"], &said["lease"]), (&"ada".into(), &"primary".into()));
+    assert!(said["clouds"].as_array().unwrap().len() >= 2, "{said}");
+    let swapped = grant.replacen(&grant[40..41], if &grant[40..41] == "A" { "B" } else { "A" }, 1);
+    let refused = verify(&swapped);
+    assert_eq!(refused.code, 3, "{}", refused.stderr);
+    assert!(refused.stderr.contains("REFUSED"), "{}", refused.stderr);
+}
+
+/// Nobody else holds the role for two leases.
+fn stays(cluster: &Cluster, before: &Value) {
+    let until = Instant::now() + Duration::from_secs(8);
+    eventually("two leases have passed", LIMIT, || {
+        let shown = show(cluster);
+        let held = !shown["holderIdentity"].is_null();
+        assert!(!held || shown["fencingToken"] == before["fencingToken"], "{shown}");
+        check(Instant::now() > until, || "too early".into())
+    });
+}
+
+#[test]
+fn a_role_is_kept_while_a_cloud_and_leaders_are_killed() {
+    let mut cluster = Cluster::large();
+    let cli = cluster.cli();
+    cli.json(&["role", "create", "primary", "--scope", "global", "--lease", "4s"]);
+    let holder = cli.start(&["role", "run", "primary", "--candidate", "ada", "--once", "--", "sleep", "600"]);
+    let before = wait_for_holder(&cluster, "ada");
+    // One after the other: without two of three clouds that vote there is no lease.
+    let leader = cluster.leader("aws");
+    cluster.kill(&leader);
+    stays(&cluster, &before);
+    assert_ne!(cluster.leader("aws"), leader);
+    cluster.kill_cloud("azure");
+    stays(&cluster, &before);
+    wait_for_holder(&cluster, "ada");
+    assert_eq!(tokens(&cluster).len(), 1, "{}", holder.output());
+}
