@@ -132,6 +132,29 @@ pub enum What {
         detectable: bool,
     },
 
+    // ---- leases ----
+    /// A candidate counted enough votes: by its own clock it may act until then, which is that moment of the run.
+    /// `session` tells one process from the next.
+    Granted {
+        lease: String,
+        session: String,
+        token: u64,
+        until_ns: u64,
+    },
+    /// It acts no more: it released, crashed, or noticed that its time is over.
+    Stopped {
+        lease: String,
+        session: String,
+    },
+    /// A write reached the resource that the lease guards.
+    Wrote {
+        lease: String,
+        session: String,
+        token: u64,
+        accepted: bool,
+        why: Option<String>,
+    },
+
     // ---- observers ----
     /// A node leads its cloud in a term. `process` tells one process of the node from the next.
     Led {
@@ -232,6 +255,11 @@ impl Default for Recorder {
 }
 
 impl Recorder {
+    /// When the run began: times of records count from here.
+    pub fn begun(&self) -> Instant {
+        self.begun
+    }
+
     pub fn write(&self, what: What) {
         let mut records = self.records.lock().expect("no thread panics while it writes a record");
         assert!(records.len() < MAX_RECORDS, "the history has {MAX_RECORDS} records, its limit");

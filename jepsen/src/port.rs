@@ -4,7 +4,9 @@
 
 use crate::history::{Outcome, Seen};
 use futures::future::BoxFuture;
+use serde_json::Value;
 use tercet::events::{Draft, Payload};
+use tercet::http::Call;
 use tercet_core::ids::{EventKey, TenantId};
 use tercet_core::tenants::Confirm;
 
@@ -102,6 +104,8 @@ pub trait Port: Send + Sync + 'static {
     fn proofs<'a>(&'a self, at: &'a str) -> BoxFuture<'a, Result<Vec<Proof>, String>>;
     /// A certificate of a FINAL event, as bytes; `None` if clouds that voted for it were renewed since.
     fn certificate<'a>(&'a self, at: &'a str, event: &'a Event) -> BoxFuture<'a, Result<Option<Vec<u8>>, String>>;
+    /// One request to one cloud, tried once at each of its nodes; the answer, or the code of the refusal.
+    fn call<'a>(&'a self, at: &'a str, call: Call) -> BoxFuture<'a, Result<Value, String>>;
     /// The trust bundle, as JSON: public keys only.
     fn trust(&self) -> Vec<u8>;
 }

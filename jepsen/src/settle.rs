@@ -5,8 +5,9 @@
 use crate::history::{Recorder, Seen, What};
 use crate::judge::{Judge, Says};
 use crate::port::{Event, Head, Port, Proof};
-use crate::workload::{World, is_contested, submit_last};
+use crate::workload::{World, is_contested, leases, submit_last};
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 use std::time::Duration;
 use tercet_core::tenants::Confirm;
 use tokio::time::Instant;
@@ -28,8 +29,12 @@ struct Told {
 }
 
 /// Waits, then writes `Listed`, `Head`, `Healed`, `Certified` and `Convicted`.
-pub async fn settle(world: &World, limit: Duration, judge: &Judge) {
+pub async fn settle(world: &Arc<World>, limit: Duration, judge: &Judge) {
     let begun = Instant::now();
+    if let Err(why) = leases::settle(world, begun + limit).await {
+        let invariant = "after healing every lease can be had".to_owned();
+        world.recorder.write(What::Violated { invariant, why });
+    }
     let last = submit_last(world, begun + limit, POLL).await;
     let (told, missing) = loop {
         let told = ask_all(world).await;

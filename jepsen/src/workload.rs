@@ -1,6 +1,8 @@
 //! What clients do, in every layer: submit, retry at other clouds, use an id twice with other
 //! content, and decide by hand; and what observers look at. A seed fixes the choices of each client.
 
+pub mod leases;
+
 use crate::history::{Recorder, What};
 use crate::port::{Answer, Event, Port};
 use crate::random::Random;

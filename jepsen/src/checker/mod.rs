@@ -11,6 +11,7 @@ mod finality;
 mod heads;
 mod invented;
 mod leaders;
+mod leases;
 mod levels;
 mod linearizable;
 mod liveness;
@@ -68,7 +69,7 @@ impl From<Result<(), String>> for Verdict {
 pub type Invariant = fn(&Run<'_>) -> Verdict;
 
 /// What judges a history.
-pub const INVARIANTS: [(&str, Invariant); 15] = [
+pub const INVARIANTS: [(&str, Invariant); 16] = [
     ("the run really harmed and really worked", meaningful::check),
     ("every acknowledged event exists exactly once in every honest cloud, with its content", acknowledged::check),
     ("no cloud holds an event that nobody submitted", invented::check),
@@ -80,6 +81,7 @@ pub const INVARIANTS: [(&str, Invariant); 15] = [
     ("every detectable lie is proven by every honest cloud", caught::check),
     ("everything that can settle is settled soon after healing", liveness::check),
     ("no process leads a term that another process of its node led", leaders::check),
+    ("no lease has two holders, tokens grow, and resources take no lower one", leases::check),
     ("every certificate verifies with public keys only, and is of what its cloud lists", certificates::check),
     ("whatever was to be judged could be judged", unjudged::check),
     ("no invariant that watches the running system was violated", violated::check),

@@ -7,6 +7,7 @@ use proptest::prelude::*;
 
 mod clouds;
 mod events;
+mod leases;
 mod run;
 
 const CLOUDS: [&str; 3] = ["aws", "azure", "gcp"];
@@ -96,6 +97,10 @@ fn good(liars: &[&str]) -> Vec<What> {
     if liars.len() == 2 {
         all.retain(|what| !matches!(what, What::Observed { .. }));
     }
+    // Two tenures, one after the other, and a write under each.
+    let at = all.len() as u64;
+    all.extend([granted("s1", 1, at + 2), wrote("s1", 1, true), stopped("s1"), granted("s2", 2, at + 10)]);
+    all.extend([wrote("s2", 2, true), wrote("s1", 1, false)]);
     all.push(What::Healed { took_ms: 5, within_ms: 10, complete: true, missing: None });
     for by in &honest {
         all.extend(liars.iter().map(|liar| convicted(by, liar, true)));
@@ -109,6 +114,20 @@ fn good(liars: &[&str]) -> Vec<What> {
         }
     }
     all
+}
+
+/// `until` counts records, which are 100 ms apart.
+fn granted(session: &str, token: u64, until: u64) -> What {
+    What::Granted { lease: "primary".into(), session: session.into(), token, until_ns: until * 100_000_000 }
+}
+
+fn stopped(session: &str) -> What {
+    What::Stopped { lease: "primary".into(), session: session.into() }
+}
+
+fn wrote(session: &str, token: u64, accepted: bool) -> What {
+    let why = (!accepted).then(|| "a higher token was seen".into());
+    What::Wrote { lease: "primary".into(), session: session.into(), token, accepted, why }
 }
 
 fn certified(cloud: &str, valid: bool) -> What {

@@ -170,6 +170,8 @@ fn died(seed: u64, why: String) -> Summary {
         real_s: 0.0,
         frames: 0,
         acknowledged: 0,
+        tenures: 0,
+        refused_writes: 0,
         liar: None,
         convictions: 0,
         conflicts: 0,
@@ -218,6 +220,8 @@ fn summarise(all: &[Summary], real: Duration, args: &Args) -> Result<()> {
             "speedOfOneThread": simulated / on_threads,
             "byzantineScenariosPerDay": per_day,
             "acknowledged": sum(|summary| summary.acknowledged),
+            "tenures": sum(|summary| summary.tenures),
+            "refusedWrites": sum(|summary| summary.refused_writes),
             "convictions": sum(|summary| summary.convictions),
             "conflictingFinals": sum(|summary| summary.conflicts),
             "faults": faults,
@@ -239,6 +243,11 @@ fn summarise(all: &[Summary], real: Duration, args: &Args) -> Result<()> {
             sum(|summary| summary.acknowledged),
             sum(|summary| summary.convictions),
             sum(|summary| summary.conflicts)
+        );
+        println!(
+            "{} tenures of leases; guarded resources refused {} late writes",
+            sum(|summary| summary.tenures),
+            sum(|summary| summary.refused_writes)
         );
         let faults: Vec<String> = faults.iter().map(|(fault, times)| format!("{fault} {times}")).collect();
         println!("faults: {}; {} more met nothing", faults.join(", "), sum(|summary| summary.missed));

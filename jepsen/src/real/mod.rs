@@ -20,7 +20,7 @@ use crate::judge::{Judge, Program};
 use crate::port::Port;
 use crate::random::Random;
 use crate::settle::{self, settle};
-use crate::workload::{self, Mix, World};
+use crate::workload::{self, Mix, World, leases};
 use anyhow::{Context as _, Result, bail, ensure};
 pub use cluster::is_abandoned;
 
@@ -173,6 +173,11 @@ fn perform(
     }
     for (number, cloud) in (0..).zip(world.clouds.clone()) {
         actors.push(of_clients.spawn(workload::observe(world.clone(), cloud, number)));
+    }
+    for stand in leases::Stand::all(&world) {
+        for number in 0..leases::CANDIDATES {
+            actors.push(of_clients.spawn(leases::stand_for(world.clone(), stand.clone(), number)));
+        }
     }
     actors.push(of_operator.spawn(watch_leaders(stage.clone(), world.clone())));
     let schedule = Schedule::new(chosen, options.seed);

@@ -3,6 +3,7 @@
 
 use crate::history::{Outcome, Seen};
 use crate::port::{AUTO_TENANT, Answer, CERTIFICATE_GONE, Event, Head, MANUAL_TENANT, Port, Proof, tenant_of};
+use crate::workload::leases;
 use anyhow::{Context as _, Result};
 use futures::FutureExt as _;
 use futures::future::BoxFuture;
@@ -13,6 +14,7 @@ use tercet::client::{Client, Patience, Route};
 use tercet::context::Context;
 use tercet::error::{Error, Outcome as Certainty};
 use tercet::events::MAX_PAGE;
+use tercet::http::Call;
 use tercet::sign::Signer;
 use tercet::status::NodeStatus;
 use tercet::tenants::{DEFAULT_MAX_PENDING, NewTenant, prepare};
@@ -51,10 +53,13 @@ impl RealPort {
         Ok(Self { client, signers, tenants, trust })
     }
 
-    /// Tells a cloud about both tenants. Telling it again changes nothing.
+    /// Tells a cloud about both tenants and the leases. Telling it again changes nothing.
     pub async fn make_tenants(&self, cloud: &str) -> Result<()> {
         for tenant in &self.tenants {
             self.client.put_tenant(&CloudId::new(cloud)?, tenant).await?;
+        }
+        for spec in leases::specs() {
+            self.client.put_lease(&CloudId::new(cloud)?, &spec).await?;
         }
         Ok(())
     }
@@ -200,6 +205,15 @@ impl Port for RealPort {
                 Err(error) if error.code() == Some(CERTIFICATE_GONE) => Ok(None),
                 Err(error) => Err(error.to_string()),
             }
+        }
+        .boxed()
+    }
+
+    fn call<'a>(&'a self, at: &'a str, call: Call) -> BoxFuture<'a, Result<Value, String>> {
+        async move {
+            let answer = self.client.send_for(&only(at), &call, Patience::once(PATIENCE)).await;
+            let answer = answer.map_err(|error| error.code().map_or_else(|| error.to_string(), ToOwned::to_owned))?;
+            answer.json().map_err(|error| error.to_string())
         }
         .boxed()
     }

@@ -6,6 +6,7 @@ use super::network::Seat;
 use crate::history::{Outcome, Seen};
 use crate::port::{Answer, CERTIFICATE_GONE, Event, Head, Port, Proof, tenant_of};
 use crate::random::Random;
+use crate::workload::leases;
 use axum::body::Body;
 use axum::http::{Method, Request, header};
 use bytes::Bytes;
@@ -15,6 +16,7 @@ use serde_json::{Value, json};
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
+use tercet::http::Call;
 use tercet::sign::Signer;
 use tercet_core::content::TenantSecret;
 use tercet_core::events::{Level, Marks};
@@ -124,7 +126,7 @@ impl SimPort {
         Signer::new(self.cluster.fed(), Self::tenant(confirm).id, Some(Self::tenant_key(confirm)))
     }
 
-    /// Tells a cloud about both tenants.
+    /// Tells a cloud about both tenants and the leases.
     pub async fn put_tenants(&self, at: &str) -> Result<(), String> {
         for confirm in [Confirm::Auto, Confirm::Manual] {
             let tenant = Self::tenant(confirm);
@@ -134,6 +136,9 @@ impl SimPort {
                 Tried::Refused(problem) => return Err(problem.to_string()),
                 Tried::Unknown(why) | Tried::Nothing(why) => return Err(why),
             }
+        }
+        for spec in leases::specs() {
+            Port::call(self, at, leases::put(&spec)).await?;
         }
         Ok(())
     }
@@ -338,6 +343,34 @@ impl Port for SimPort {
                 Tried::Refused(problem) if problem["code"] == CERTIFICATE_GONE => Ok(None),
                 other => Err(other.failure(at)),
             }
+        }
+        .boxed()
+    }
+
+    fn call<'a>(&'a self, at: &'a str, call: Call) -> BoxFuture<'a, Result<Value, String>> {
+        async move {
+            // Ids and queries of the workload need no escaping.
+            let query: Vec<String> = call.query.iter().map(|(name, value)| format!("{name}={value}")).collect();
+            let query = if query.is_empty() { String::new() } else { format!("?{}", query.join("&")) };
+            let path = format!("/{}{query}", call.path.join("/"));
+            let body = call.body.as_ref().map(|(_, body)| body.as_ref());
+            let seats = self.cluster.seats_of(at);
+            let first = self.random.lock().unwrap_or_else(PoisonError::into_inner).below(seats.len());
+            let mut last = "unreachable".to_owned();
+            for step in 0..seats.len() {
+                match self.call(&seats[(first + step) % seats.len()], &call.method, &path, body).await {
+                    Reply::Said(200..=299, value, _) => return Ok(value),
+                    Reply::Said(_, problem, _) => {
+                        last = problem["code"].as_str().unwrap_or_default().to_owned();
+                        if problem["outcome"] != "unknown" && !matches!(last.as_str(), "no_leader" | "not_leader") {
+                            break;
+                        }
+                    }
+                    Reply::Lost => "lost".clone_into(&mut last),
+                    Reply::Unreachable => {}
+                }
+            }
+            Err(last)
         }
         .boxed()
     }

@@ -13,7 +13,7 @@ use super::views::Checks;
 use crate::history::{Record, Recorder, What};
 use crate::judge::{Judge, Library};
 use crate::settle;
-use crate::workload::{self, World};
+use crate::workload::{self, World, leases};
 use std::io::Write;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
@@ -178,6 +178,11 @@ async fn storm(
     }
     for (number, cloud) in (0..).zip(world.clouds.clone()) {
         actors.spawn(workload::observe(world.clone(), cloud, number));
+    }
+    for stand in leases::Stand::all(world) {
+        for number in 0..leases::CANDIDATES {
+            actors.spawn(leases::stand_for(world.clone(), stand.clone(), number));
+        }
     }
     let nemesis = Nemesis::new(cluster.clone(), port.clone(), monitor.clone(), recorder.clone(), swarm.clone());
     let liar = swarm.liar.clone().map(|(cloud, lie)| {

@@ -4,6 +4,7 @@ use super::run::Report;
 use super::views::Checks;
 use crate::checker;
 use crate::history::What;
+use crate::workload::leases::tenures;
 use serde::{Deserialize, Serialize};
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -17,6 +18,9 @@ pub struct Summary {
     pub real_s: f64,
     pub frames: u64,
     pub acknowledged: usize,
+    /// Tenures of all leases, and writes that came too late and were refused.
+    pub tenures: usize,
+    pub refused_writes: usize,
     /// The cloud that lied, and how.
     pub liar: Option<String>,
     /// Pieces of evidence that honest clouds hold at the end.
@@ -41,7 +45,7 @@ pub struct Failure {
 impl Summary {
     pub fn of(report: &Report) -> Self {
         let (mut faults, mut numbers) = (BTreeMap::new(), BTreeMap::new());
-        let (mut acknowledged, mut missed, mut convicted) = (0, 0, BTreeSet::new());
+        let (mut acknowledged, mut missed, mut refused_writes, mut convicted) = (0, 0, 0, BTreeSet::new());
         for record in &report.history {
             match &record.what {
                 What::FaultBegan { number, fault, .. } => drop(numbers.insert(*number, fault.clone())),
@@ -50,6 +54,7 @@ impl Summary {
                 }
                 What::Acknowledged { .. } => acknowledged += 1,
                 What::FaultMissed { .. } => missed += 1,
+                What::Wrote { accepted: false, .. } => refused_writes += 1,
                 What::Convicted { by, evidence, .. } => drop(convicted.insert((by, evidence))),
                 _ => {}
             }
@@ -62,6 +67,8 @@ impl Summary {
             real_s: report.real.as_secs_f64(),
             frames: report.frames,
             acknowledged,
+            tenures: tenures(&report.history).values().sum(),
+            refused_writes,
             liar: report.swarm.liar.as_ref().map(|(cloud, lie)| format!("{cloud}: {}", lie.name())),
             convictions: convicted.len(),
             conflicts: report.conflicts,
