@@ -4,6 +4,7 @@
     check.py                            check every vector beside this file
     check.py certificate FILE TRUST     verify a certificate against a trust bundle (JSON)
     check.py evidence FILE TRUST        verify evidence against a trust bundle (JSON)
+    check.py grant FILE TRUST           verify the bytes of a lease's grant against a trust bundle (JSON)
 
 It shares no code with the Rust implementation, so that the two can catch each other's mistakes.
 """
@@ -534,6 +535,52 @@ def verify_evidence(data, trust):
 
 # ---- the vectors ----
 
+# ---- leases ----
+
+def read_claim(r):
+    claim = {
+        "tenant": check_name(r.text(64), 64), "lease": check_name(r.text(64), 64), "fencingToken": r.u64(),
+        "renewal": r.u64(), "holder": check_name(r.text(64), 64), "session": r.hash().hex(), "durationMs": r.u32(),
+    }
+    return claim
+
+
+def read_scope(r):
+    kind = r.u8()
+    require(1 <= kind <= 3, "no scope has that number")
+    return ["global", "strict"][kind - 1] if kind < 3 else "cloud:" + check_name(r.text(32), 32)
+
+
+def verify_grant(data, trust):
+    r = Reader(data, b"lease-grant")
+    begun = r.at
+    claim = read_claim(r)
+    scope = read_scope(r)
+    stated = data[begun:r.at]
+    clouds, first = [], None
+    for _ in r.count(3):
+        cloud, epoch, voted_at = r.text(32), r.raw(16), r.u64()
+        require(not clouds or clouds[-1] < cloud, "the votes are not sorted by cloud")
+        require((cloud, epoch) in trust.epochs, "a vote of an unknown epoch")
+        threshold, keys = trust.epochs[(cloud, epoch)]
+        message = domain(b"lease-vote") + trust.fed + lp(cloud.encode()) + epoch + stated + u64(voted_at)
+        nodes = []
+        for _ in r.count(9):
+            node, signature = r.text(48), r.raw(64)
+            require(not nodes or nodes[-1] < node, "the signatures are not sorted by node")
+            require(node in keys and ed25519_verify(keys[node], message, signature), "a signature of a vote")
+            nodes.append(node)
+        require(len(nodes) == threshold, "exactly the threshold of nodes sign")
+        clouds.append(cloud)
+        first = voted_at if first is None else min(first, voted_at)
+    r.finish()
+    weight = sum(trust.weights[cloud] for cloud in clouds)
+    enough = {"global": weight >= trust.quorum, "strict": set(clouds) == set(trust.weights)}
+    require(enough.get(scope, scope[6:] in clouds), "the votes are too few")
+    claim.update(scope=scope, clouds=clouds, acquiredAt=first, expiresAt=first + claim["durationMs"])
+    return claim
+
+
 def vector_content(case):
     key = lambda k: (k["source"], k["id"])
     content = dict(case["content"], key=key(case["content"]["key"]), payload=bytes.fromhex(case["content"]["payload"]))
@@ -653,6 +700,20 @@ def check_objects(cases, verify, trust):
     return len(cases)
 
 
+def check_signed(vectors, trust):
+    for case in vectors["claims"] + vectors["releases"]:
+        signature = bytes.fromhex(case["signature"])
+        require(ed25519_verify(bytes.fromhex(case["session"]), bytes.fromhex(case["bytes"]), signature), "a session signs")
+    for case in vectors["claims"]:
+        r = Reader(bytes.fromhex(case["bytes"]), b"lease-claim")
+        require(r.hash() == trust.fed and read_claim(r)["fencingToken"] == case["token"], "a claim")
+        r.finish()
+    for case in vectors["reports"]:
+        mac = hmac.new(bytes.fromhex(case["secret"]), bytes.fromhex(case["bytes"]), hashlib.sha256).hexdigest()
+        require(mac == case["mac"], "the MAC of a report")
+    return len(vectors["claims"] + vectors["releases"] + vectors["reports"])
+
+
 def check_vectors():
     folder = pathlib.Path(__file__).resolve().parent
     load = lambda name: json.loads((folder / name).read_text(encoding="utf-8"))
@@ -666,13 +727,15 @@ def check_vectors():
         ("notes", check_notes(load("notes.json"), trust)),
         ("certificates", check_objects(load("certificates.json")["certificates"], verify_certificate, trust)),
         ("evidence", check_objects(load("evidence.json")["evidence"], verify_evidence, trust)),
+        ("grants of leases", check_objects(load("leases.json")["grants"], verify_grant, trust)),
+        ("claims, releases, reports", check_signed(load("leases.json"), trust)),
     ]
     for name, count in checks:
         print("ok  %3d %s" % (count, name))
 
 
 def main(arguments):
-    verifiers = {"certificate": verify_certificate, "evidence": verify_evidence}
+    verifiers = {"certificate": verify_certificate, "evidence": verify_evidence, "grant": verify_grant}
     try:
         if not arguments:
             check_vectors()

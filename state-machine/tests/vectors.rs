@@ -9,11 +9,14 @@ mod support;
 use serde_json::{Value, json};
 use std::path::{Path, PathBuf};
 use support::{Federation, Log, Scene, cloud, content, envelope, secret, seeded, vote};
+use tercet_core::agents::{AgentSecret, Owned, Report, Standing};
 use tercet_core::certificate::Certificate;
 use tercet_core::content::{Content, Envelope, salted};
 use tercet_core::epochs::Closing;
 use tercet_core::evidence::{Evidence, Statement};
-use tercet_core::ids::{EpochId, EventKey, Hash, Tag, TenantId};
+use tercet_core::ids::{EpochId, EventKey, Hash, HolderId, LeaseId, NodeId, Tag, TenantId};
+use tercet_core::leases::{self, Claim, Grant, Release, Scope, SignedVote};
+use tercet_core::signature::PublicKey;
 use tercet_core::tenants::{TenantSignature, batch_message, single_message};
 use tercet_core::time::WallMillis;
 use tercet_core::transparency::{
@@ -46,6 +49,7 @@ fn the_published_vectors_are_what_this_build_writes() {
         ("notes.json", notes()),
         ("certificates.json", certificates()),
         ("evidence.json", evidence()),
+        ("leases.json", leases()),
     ];
     for (name, value) in vectors {
         let (path, expected) = (folder().join(name), text(&value));
@@ -262,6 +266,77 @@ fn certificates() -> Value {
         })
     });
     json!({ "mediaType": tercet_core::certificate::MEDIA_TYPE, "certificates": cases })
+}
+
+fn leases() -> Value {
+    let federation = Federation::new();
+    let (fed, key) = (federation.fed(), seeded("session"));
+    let claim = |lease: &str, token, renewal| Claim {
+        tenant: TenantId::new("default").unwrap(),
+        lease: LeaseId::new(lease).unwrap(),
+        token,
+        renewal,
+        holder: HolderId::new("web-gcp").unwrap(),
+        session: key.public(),
+        duration_ms: 3_000,
+    };
+    let grant = |scope: &str, clouds: &[&str]| {
+        let (claim, scope): (Claim, Scope) = (claim("primary", 7, 2), scope.parse().unwrap());
+        let vote = |name: &&str| {
+            let opening = federation.opening(name);
+            let (cloud, epoch) = (opening.cloud.clone(), opening.id(&fed));
+            let voted_at = WallMillis(1_700_000_000_000 + u64::from(name.as_bytes()[0]));
+            let vote = leases::Vote { cloud, epoch, claim: claim.clone(), scope: scope.clone(), voted_at };
+            let sign = |(node, _): &(NodeId, PublicKey)| (node.clone(), vote.sign(&fed, &seeded(&format!("{node} 0"))));
+            let signatures = opening.keys.iter().take(opening.threshold as usize).map(sign).collect();
+            SignedVote { signatures, vote }
+        };
+        let grant = Grant { votes: clouds.iter().map(vote).collect(), claim: claim.clone(), scope: scope.clone() };
+        let granted = grant.verify(&federation.genesis, &federation.openings).expect("a grant");
+        let mut shown = serde_json::to_value(&granted).expect("plain values");
+        shown["bytes"] = to_hex(grant.bytes()).into();
+        shown["durationMs"] = claim.duration_ms.into();
+        shown["text"] = grant.to_text().into();
+        assert_eq!(Grant::decode(&grant.bytes()), Ok(grant));
+        shown
+    };
+    let claims = [claim("primary", 7, 0), claim("primary", 7, 2)].map(|claim| {
+        let signed = claim.sign(&fed, &key);
+        let (bytes, claim) = (to_hex(signed.claim.message(&fed)), &signed.claim);
+        json!({ "bytes": bytes, "token": claim.token, "session": claim.session, "signature": signed.signature })
+    });
+    let releases = [None, Some(HolderId::new("web-aws").unwrap())].map(|to| {
+        let release = Release::sign(&fed, &claim("primary", 7, 2), to, &key);
+        let Release { session, signature, to, .. } = &release;
+        json!({ "bytes": to_hex(release.message(&fed)), "to": to, "session": session, "signature": signature })
+    });
+    let secret = AgentSecret(sha256(b"tercet test vector agent").0);
+    let owned = |container: Option<&str>| Owned { token: 7, container: container.map(str::to_owned) };
+    let standing = |lease: &str, owns| Standing { lease: LeaseId::new(lease).unwrap(), epoch: 4, ready: true, owns };
+    let standing = vec![
+        standing("cron", None),
+        standing("hooks", Some(owned(None))),
+        standing("primary", Some(owned(Some("3f1c0ffee")))),
+    ];
+    let report = Report {
+        tenant: TenantId::new("default").unwrap(),
+        agent: HolderId::new("web-gcp").unwrap(),
+        boot: 3,
+        sequence: 9,
+        sent_at: WallMillis(1_700_000_000_000),
+        standing,
+        mac: Hash([0; 32]),
+    };
+    let report = report.sign(&fed, &secret);
+    let reports = [json!({
+        "bytes": to_hex(report.message(&fed)), "secret": to_hex(secret.0), "mac": report.mac, "report": report,
+    })];
+    json!({
+        "claims": claims, "releases": releases, "reports": reports,
+        "grants": [
+            grant("global", &["aws", "gcp"]), grant("strict", &["aws", "azure", "gcp"]), grant("cloud:gcp", &["gcp"]),
+        ],
+    })
 }
 
 fn evidence() -> Value {

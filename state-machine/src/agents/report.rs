@@ -59,7 +59,8 @@ impl Standing {
 }
 
 impl Report {
-    fn message(&self, fed: &FedId) -> Vec<u8> {
+    /// What the MAC covers.
+    pub fn message(&self, fed: &FedId) -> Vec<u8> {
         let out = Writer::new(domain::AGENT_REPORT)
             .raw(&fed.0)
             .lp(self.tenant.as_str().as_bytes())
