@@ -141,6 +141,12 @@ pub enum What {
         token: u64,
         until_ns: u64,
     },
+    /// It looked at its clock, which allowed it to act, and acts.
+    Acted {
+        lease: String,
+        session: String,
+        token: u64,
+    },
     /// It acts no more: it released, crashed, or noticed that its time is over.
     Stopped {
         lease: String,

@@ -25,7 +25,7 @@ pub fn check(run: &Run<'_>) -> Verdict {
         return Verdict::Unknown("the history tells of no lease".into());
     }
     for (lease, held) in &held {
-        if let Err(why) = one_holder(held).and_then(|()| tokens_grow(held)) {
+        if let Err(why) = one_holder(held).and_then(|()| tokens_grow(held)).and_then(|()| in_time(run, lease, held)) {
             return Verdict::Broken(format!("lease {lease}: {why}"));
         }
     }
@@ -89,6 +89,21 @@ fn tokens_grow(held: &[Stretch<'_>]) -> Result<(), String> {
                 return Err(format!("token {} was granted after {token}", stretch.token));
             }
             _ => granted.push((stretch.token, stretch.session)),
+        }
+    }
+    Ok(())
+}
+
+/// Whoever acts was granted the lease, and its time is not over.
+fn in_time(run: &Run<'_>, of: &str, held: &[Stretch<'_>]) -> Result<(), String> {
+    for record in run.history {
+        let What::Acted { lease, session, token } = &record.what else { continue };
+        let now = record.time_ns;
+        let covers = |stretch: &Stretch<'_>| {
+            (stretch.session, stretch.token) == (session, *token) && (stretch.from_ns..=stretch.until_ns).contains(&now)
+        };
+        if lease == of && !held.iter().any(covers) {
+            return Err(format!("somebody acts at {} ms with token {token}, whose time is over", record.time_ms()));
         }
     }
     Ok(())

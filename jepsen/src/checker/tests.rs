@@ -99,7 +99,8 @@ fn good(liars: &[&str]) -> Vec<What> {
     }
     // Two tenures, one after the other, and a write under each.
     let at = all.len() as u64;
-    all.extend([granted("s1", 1, at + 2), wrote("s1", 1, true), stopped("s1"), granted("s2", 2, at + 10)]);
+    all.extend([granted("s1", 1, at + 3), acted("s1", 1), wrote("s1", 1, true), stopped("s1")]);
+    all.push(granted("s2", 2, at + 10));
     all.extend([wrote("s2", 2, true), wrote("s1", 1, false)]);
     all.push(What::Healed { took_ms: 5, within_ms: 10, complete: true, missing: None });
     for by in &honest {
@@ -119,6 +120,10 @@ fn good(liars: &[&str]) -> Vec<What> {
 /// `until` counts records, which are 100 ms apart.
 fn granted(session: &str, token: u64, until: u64) -> What {
     What::Granted { lease: "primary".into(), session: session.into(), token, until_ns: until * 100_000_000 }
+}
+
+fn acted(session: &str, token: u64) -> What {
+    What::Acted { lease: "primary".into(), session: session.into(), token }
 }
 
 fn stopped(session: &str) -> What {

@@ -120,7 +120,7 @@ impl Clock {
     /// When this clock shows `at`, in nanoseconds since the run began.
     fn true_ns(&self, at: Duration) -> u64 {
         let ran = at.saturating_sub(self.offset).as_nanos() as i128;
-        (ran * 1_000_000 / i128::from(1_000_000 + self.ppm)) as u64
+        (ran * 1_000_000 / i128::from(1_000_000 + self.ppm)) as u64 + 1
     }
 }
 
@@ -139,11 +139,18 @@ pub async fn stand_for(world: Arc<World>, stand: Arc<Stand>, number: u64) {
     let actor = LEASES.iter().position(|(name, ..)| *name == stand.name()).unwrap_or(0) as u64 * CANDIDATES + number;
     let mut random = Random::new(world.seed, 300 + actor);
     let clock = Clock::draw(&mut random, world.recorder.begun());
+    let mut noted = None;
     while !world.is_over() {
         super::pause(&mut random, PAUSE).await;
         let candidate = Arc::new(Candidate::new(&world, &stand, number, clock, &mut random));
-        if candidate.win(&mut random).await {
+        // A process that starts again may believe that it goes on where the one before it ended.
+        let resumed = match noted.take() {
+            Some(token) if random.below(2) == 0 => candidate.resume(token).await,
+            _ => false,
+        };
+        if resumed || candidate.win(&mut random).await {
             candidate.hold(&mut random).await;
+            noted = lock(&candidate.campaign).last_token();
         }
     }
 }
@@ -185,6 +192,16 @@ impl Candidate {
     fn voters(&self) -> Vec<String> {
         let voters = lock(&self.campaign).voters();
         voters.iter().map(ToString::to_string).filter(|cloud| self.world.clouds.contains(cloud)).collect()
+    }
+
+    /// Asks with a token that another process was granted, which must lead to nothing.
+    async fn resume(self: &Arc<Self>, token: u64) -> bool {
+        lock(&self.campaign).at_least(token);
+        let granted = self.round().await;
+        if !granted {
+            self.release(None).await;
+        }
+        granted
     }
 
     /// Waits until the lease is won, or gives up for now.
@@ -374,6 +391,8 @@ impl Candidate {
     /// Looks whether it holds the lease, and writes. The write may take longer than the lease.
     fn act(self: &Arc<Self>, random: &mut Random) {
         let Some(grant) = self.grant() else { return };
+        let (lease, session, token) = (self.stand.name().to_owned(), self.session.clone(), grant.claim.token);
+        self.world.recorder.write(What::Acted { lease, session, token });
         let slow = random.below(4) == 0;
         let most = if slow { SLOWEST_WRITE } else { PAUSE };
         let (delay, this) = (random.between(Duration::ZERO, most), self.clone());

@@ -102,6 +102,14 @@ impl Campaign {
         Plan::Unreachable
     }
 
+    /// The token of the last claim, or of the tenure that ended last.
+    pub fn last_token(&self) -> Option<u64> {
+        match &self.round {
+            Some(round) => Some(round.claim.token),
+            None => self.token.checked_sub(1).filter(|token| *token > 0),
+        }
+    }
+
     /// A new tenure has to have at least this token.
     pub fn at_least(&mut self, token: u64) {
         if self.round.is_none() {

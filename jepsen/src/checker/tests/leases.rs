@@ -5,7 +5,9 @@ use super::*;
 /// Replaces what the good history says of leases.
 fn with(leases: impl Fn(u64) -> Vec<What>) -> Vec<What> {
     let mut all = good(&[]);
-    let is_lease = |what: &What| matches!(what, What::Granted { .. } | What::Stopped { .. } | What::Wrote { .. });
+    let is_lease = |what: &What| {
+        matches!(what, What::Granted { .. } | What::Acted { .. } | What::Stopped { .. } | What::Wrote { .. })
+    };
     all.retain(|what| !is_lease(what));
     let at = all.iter().position(|what| matches!(what, What::Healed { .. })).unwrap() as u64;
     before_healing(&mut all, leases(at));
@@ -33,6 +35,13 @@ fn tokens_that_do_not_grow_are_found() {
         let later = |at: u64| vec![granted("s1", 2, at + 1), granted("s2", token, at + 9), wrote("s2", token, true)];
         broken(with(later), "was granted after 2");
     }
+}
+
+#[test]
+fn who_acts_after_its_time_is_found() {
+    let late = |at: u64| vec![granted("s1", 1, at + 2), wrote("s1", 1, true), acted("s1", 1), acted("s1", 1)];
+    broken(with(late), "whose time is over");
+    broken(with(|at| vec![granted("s1", 1, at + 9), wrote("s1", 1, true), acted("s1", 2)]), "whose time is over");
 }
 
 #[test]
