@@ -12,7 +12,7 @@ use std::time::Duration;
 use tercet_core::agents::Election;
 use tercet_core::command::{Command, Reply};
 use tercet_core::ids::{CloudId, HolderId, LeaseId, TenantId};
-use tercet_core::leases::{self, Campaign, Claim, Lease, Plan, Release, SignedClaim, SignedVote, Spec, Waits};
+use tercet_core::leases::{self, Campaign, Claim, Grant, Lease, Plan, Release, SignedClaim, SignedVote, Spec, Waits};
 use tercet_core::signature::SigningKey;
 use tercet_core::time::WallMillis;
 
@@ -66,8 +66,16 @@ enum Step {
     Elect {
         cloud: usize,
     },
+    /// A cloud is shown a grant, of now or of earlier.
     Show {
-        who: usize,
+        which: usize,
+        cloud: usize,
+    },
+    Freeze {
+        frozen: bool,
+    },
+    /// A cloud loses its state, and votes again in its next epoch.
+    Renew {
         cloud: usize,
     },
 }
@@ -84,7 +92,9 @@ fn steps() -> impl Strategy<Value = Vec<Step>> {
         2 => (who.clone(), prop::option::of(who.clone())).prop_map(|(who, to)| Step::Release { who, to }),
         1 => who.clone().prop_map(|who| Step::Restart { who }),
         1 => (0usize..3).prop_map(|cloud| Step::Elect { cloud }),
-        2 => (who, 0usize..3).prop_map(|(who, cloud)| Step::Show { who, cloud }),
+        3 => (0usize..20, 0usize..3).prop_map(|(which, cloud)| Step::Show { which, cloud }),
+        1 => prop::bool::weighted(0.3).prop_map(|frozen| Step::Freeze { frozen }),
+        1 => (0usize..12).prop_map(|cloud| if cloud < 3 { Step::Renew { cloud } } else { Step::Pass(1) }),
     ];
     prop::collection::vec(step, 1..160)
 }
@@ -95,9 +105,23 @@ fn clocks() -> impl Strategy<Value = Vec<Clock>> {
 }
 
 enum Message {
-    Claim { cloud: usize, signed: SignedClaim },
-    Vote { who: usize, vote: SignedVote },
-    Release { cloud: usize, release: Release },
+    Claim {
+        cloud: usize,
+        signed: SignedClaim,
+    },
+    /// What a leader decided, on its way through Raft.
+    Entry {
+        cloud: usize,
+        command: leases::Command,
+    },
+    Vote {
+        who: usize,
+        vote: SignedVote,
+    },
+    Release {
+        cloud: usize,
+        release: Release,
+    },
 }
 
 struct World {
@@ -110,6 +134,7 @@ struct World {
     begun: u8,
     true_us: u64,
     messages: Vec<Message>,
+    grants: Vec<Grant>,
     /// By token: the session that was granted it.
     granted: BTreeMap<u64, [u8; 32]>,
     votes: BTreeMap<(usize, u64, u64), Claim>,
@@ -149,6 +174,7 @@ impl World {
             begun: 0,
             true_us: 0,
             messages: Vec::new(),
+            grants: Vec::new(),
             granted: BTreeMap::new(),
             votes: BTreeMap::new(),
         };
@@ -182,20 +208,29 @@ impl World {
     }
 
     /// What a cloud's leader does with a claim.
-    fn vote(&mut self, cloud: usize, signed: &SignedClaim) -> Option<SignedVote> {
+    fn decide(&mut self, cloud: usize, signed: &SignedClaim) -> Option<leases::Command> {
         signed.verify(&self.clouds.fed).ok()?;
         let known_for = self.known_for(cloud);
         let (claim, lease) = (signed.claim.clone(), self.lease(cloud));
         let waited_out = self.clouds.clouds[NAMES[cloud]].1.judge_claim(&lease, &claim, known_for).ok()?;
-        let command = leases::Command::Vote { claim: claim.clone(), waited_out, voted_at: WallMillis(self.true_us) };
+        Some(leases::Command::Vote { claim, waited_out, voted_at: WallMillis(self.true_us) })
+    }
+
+    fn vote(&mut self, cloud: usize, signed: &SignedClaim) -> Option<SignedVote> {
+        let command = self.decide(cloud, signed)?;
+        self.commit(cloud, command)
+    }
+
+    fn commit(&mut self, cloud: usize, command: leases::Command) -> Option<SignedVote> {
         let Ok(Reply::LeaseVote(vote)) = self.clouds.apply(NAMES[cloud], Command::Leases(Box::new(command))).0 else {
             return None;
         };
         self.known_for(cloud);
+        let claim = vote.claim.clone();
         let first = self.votes.entry((cloud, claim.token, claim.renewal)).or_insert_with(|| claim.clone());
         assert_eq!(*first, claim, "{} voted twice for one key", NAMES[cloud]);
-        let node =
-            self.clouds.openings.iter().find(|opening| opening.cloud == id(NAMES[cloud])).unwrap().keys[0].0.clone();
+        let opening = self.clouds.openings.iter().find(|opening| opening.id(&self.clouds.fed) == vote.epoch);
+        let node = opening.expect("its epoch is known").keys[0].0.clone();
         let signature = vote.sign(&self.clouds.fed, &self.clouds.clouds[NAMES[cloud]].0.key);
         Some(SignedVote { vote: *vote, signatures: vec![(node, signature)] })
     }
@@ -207,6 +242,7 @@ impl World {
         let Some(grant) = self.campaigns[who].holds(now) else { return };
         grant.verify(&self.clouds.genesis, &self.clouds.openings).expect("what is held verifies");
         let (token, session) = (grant.claim.token, grant.claim.session.to_bytes());
+        self.grants.push(grant.clone());
         let last = self.granted.last_key_value().map(|(token, session)| (*token, *session));
         match last {
             Some((highest, of)) if token <= highest => {
@@ -246,8 +282,13 @@ impl World {
         let which = which % self.messages.len();
         match self.messages.swap_remove(which) {
             Message::Claim { cloud, signed } => {
-                let who = (0..CANDIDATES).find(|who| holder(*who) == signed.claim.holder).unwrap();
-                if let Some(vote) = self.vote(cloud, &signed) {
+                if let Some(command) = self.decide(cloud, &signed) {
+                    self.messages.push(Message::Entry { cloud, command });
+                }
+            }
+            Message::Entry { cloud, command } => {
+                if let Some(vote) = self.commit(cloud, command) {
+                    let who = (0..CANDIDATES).find(|who| holder(*who) == vote.vote.claim.holder).unwrap();
                     self.messages.push(Message::Vote { who, vote });
                 }
             }
@@ -255,6 +296,24 @@ impl World {
             Message::Release { cloud, release } => {
                 self.clouds.must(NAMES[cloud], Command::Leases(Box::new(leases::Command::Release(release))));
             }
+        }
+    }
+
+    fn renew(&mut self, scope: &str, cloud: usize) {
+        let lost = NAMES[cloud];
+        self.clouds.exchange(&NAMES);
+        self.clouds.lose(lost);
+        for other in NAMES.iter().filter(|other| **other != lost) {
+            self.clouds.introduce_all(other);
+        }
+        self.clouds.reopen(lost);
+        self.clouds.exchange(&NAMES);
+        self.clouds.must(lost, Command::Leases(Box::new(leases::Command::Put(spec(scope)))));
+        // With its Raft log everything is gone that was on its way through it.
+        self.messages.retain(|message| !matches!(message, Message::Entry { cloud: of, .. } if *of == cloud));
+        self.waits[cloud] = Waits::default();
+        for campaign in &mut self.campaigns {
+            campaign.learn(self.clouds.openings.clone());
         }
     }
 
@@ -283,12 +342,18 @@ impl World {
             }
             Step::Restart { who } => self.campaigns[who] = self.campaign(who, scope),
             Step::Elect { cloud } => self.waits[cloud] = Waits::default(),
-            Step::Show { who, cloud } => {
-                let now = self.boottime(who);
-                if let Some(grant) = self.campaigns[who].holds(now).cloned() {
-                    self.clouds.must(NAMES[cloud], Command::Leases(Box::new(leases::Command::Show(grant))));
+            Step::Show { which, cloud } if !self.grants.is_empty() => {
+                let grant = self.grants[which % self.grants.len()].clone();
+                self.clouds.must(NAMES[cloud], Command::Leases(Box::new(leases::Command::Show(grant))));
+            }
+            Step::Show { .. } => {}
+            Step::Freeze { frozen } => {
+                for cloud in NAMES {
+                    let put = leases::Command::Put(Spec { frozen, ..spec(scope) });
+                    self.clouds.must(cloud, Command::Leases(Box::new(put)));
                 }
             }
+            Step::Renew { cloud } => self.renew(scope, cloud),
         }
         let holders: Vec<usize> =
             (0..CANDIDATES).filter(|who| self.campaigns[*who].holds(self.boottime(*who)).is_some()).collect();
@@ -315,7 +380,7 @@ fn run(scope: &str, clocks: Vec<Clock>, steps: &[Step]) -> usize {
 }
 
 proptest! {
-    #![proptest_config(Config { cases: 600, failure_persistence: None, ..Config::default() })]
+    #![proptest_config(Config { cases: 400, failure_persistence: None, ..Config::default() })]
 
     #[test]
     fn a_global_lease_never_has_two_holders(clocks in clocks(), steps in steps()) {
@@ -388,46 +453,12 @@ fn a_renewed_cloud_grants_no_token_that_was_granted_before() {
         world.step("global", &Step::Pass(1_100));
     }
     let highest = *world.granted.last_key_value().expect("there were tenures").0;
-    world.clouds.exchange(&NAMES);
-    world.clouds.lose("gcp");
-    for cloud in ["aws", "azure"] {
-        world.clouds.introduce_all(cloud);
-    }
-    world.clouds.reopen("gcp");
-    world.clouds.exchange(&NAMES);
-    world.clouds.must("gcp", Command::Leases(Box::new(leases::Command::Put(spec("global")))));
-    world.waits[2] = Waits::default();
+    world.step("global", &Step::Renew { cloud: 2 });
     world.known_for(2);
     world.step("global", &Step::Pass(1_100));
     // azure never voted and gcp forgot: together they are a quorum.
-    world.campaigns[2].learn(world.clouds.openings.clone());
     let forgetful = world.clouds.clouds["gcp"].1.least_token(&world.lease(2));
     assert!(forgetful > highest, "{forgetful} after {highest} was granted");
-}
-
-#[test]
-fn two_grants_of_one_token_are_a_split_brain_that_is_told() {
-    let mut world = started("global");
-    world.round(0, 0b011);
-    let now = world.boottime(0);
-    let first = world.campaigns[0].holds(now).expect("two clouds voted").clone();
-    // aws votes again for the same token, as only a liar does; azure was never asked.
-    let claim = Claim { holder: holder(1), session: SigningKey::from_seed(&[99; 32]).public(), ..first.claim.clone() };
-    let forged = |name: &str| {
-        let opening = world.clouds.openings.iter().find(|opening| opening.cloud == id(name)).unwrap();
-        let (epoch, cloud) = (opening.id(&world.clouds.fed), id(name));
-        let vote =
-            leases::Vote { cloud, epoch, claim: claim.clone(), scope: first.scope.clone(), voted_at: WallMillis(1) };
-        let signature = vote.sign(&world.clouds.fed, &world.clouds.clouds[name].0.key);
-        SignedVote { vote, signatures: vec![(opening.keys[0].0.clone(), signature)] }
-    };
-    let second =
-        leases::Grant { claim: claim.clone(), scope: first.scope.clone(), votes: vec![forged("aws"), forged("gcp")] };
-    world.clouds.must("azure", Command::Leases(Box::new(leases::Command::Show(first))));
-    let (answer, facts) = world.clouds.apply("azure", Command::Leases(Box::new(leases::Command::Show(second))));
-    answer.unwrap();
-    let told = facts.iter().any(|fact| matches!(fact, tercet_core::fact::Fact::SplitBrain { token: 1, .. }));
-    assert!(told, "{facts:?}");
 }
 
 #[test]
