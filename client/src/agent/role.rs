@@ -66,33 +66,36 @@ pub async fn run(
                 continue;
             }
         };
-        let (mut held, ended) = {
-            let ended = tokio::select! {
-                ended = role.lead(&held, &grant, &mut deployments) => ended,
-                () = stopped(&mut stop) => Ended::Stopped,
-            };
-            (Some(held), ended)
+        let mut watchdog = role.watchdog();
+        let ended = tokio::select! {
+            ended = role.lead(&held, &grant, &mut watchdog, &mut deployments) => ended,
+            () = stopped(&mut stop) => Ended::Stopped,
         };
         match &ended {
             Ended::Lost => {
                 role.say("the role is lost: it could not be renewed in time");
-                role.demote(held.as_ref().map_or(Duration::ZERO, Held::left)).await;
+                role.demote(held.left()).await;
+                held.release(None).await;
             }
-            Ended::Stopped => role.demote(held.as_ref().map_or(Duration::ZERO, Held::left).min(STOP)).await,
+            Ended::Stopped => {
+                role.demote(held.left().min(STOP)).await;
+                held.release(None).await;
+            }
             Ended::Wanted(to) => {
                 role.say(&format!("handing over to {to}"));
                 role.shared.stand(&role.config.name, |standing| standing.owns = None);
-                // First the switch; what runs here finishes what it has begun.
-                if let Some(held) = held.take() {
-                    held.release(Some(to.clone())).await;
+                if let Some(watchdog) = &mut watchdog {
+                    watchdog.allow(held.left() + role.config.drain).await;
                 }
+                // First the switch; what runs here finishes what it has begun.
+                held.release(Some(to.clone())).await;
                 role.forget_grant();
                 sleep(role.config.drain).await;
                 role.demote(STOP).await;
             }
         }
-        if let Some(held) = held {
-            held.release(None).await;
+        if let Some(watchdog) = watchdog {
+            watchdog.dismiss().await;
         }
         if matches!(ended, Ended::Stopped) {
             break;
@@ -225,20 +228,30 @@ impl Role {
         self.shared.stand(&self.config.name, |standing| standing.owns = None);
     }
 
-    /// Until the role is lost, or somebody shall have it.
-    async fn lead(&self, held: &Held, grant: &Grant, deployments: &mut mpsc::Receiver<Deployment>) -> Ended {
-        let lease = Duration::from_millis(u64::from(grant.claim.duration_ms));
-        let mut watchdog = match (&self.shared.engine, &self.config.container) {
+    /// For a container that must not outlive the role.
+    fn watchdog(&self) -> Option<Watchdog> {
+        match (&self.shared.engine, &self.config.container) {
             (Some(engine), Some(container)) if !self.is_warm() => Watchdog::start(engine, &container.name),
             _ => None,
-        };
-        let ended = loop {
-            if let Some(watchdog) = &mut watchdog {
+        }
+    }
+
+    /// Until the role is lost, or somebody shall have it.
+    async fn lead(
+        &self,
+        held: &Held,
+        grant: &Grant,
+        watchdog: &mut Option<Watchdog>,
+        deployments: &mut mpsc::Receiver<Deployment>,
+    ) -> Ended {
+        let lease = Duration::from_millis(u64::from(grant.claim.duration_ms));
+        loop {
+            if let Some(watchdog) = watchdog {
                 watchdog.allow(held.left()).await;
             }
             tokio::select! {
                 biased;
-                () = held.ends_within(lease / 4) => break Ended::Lost,
+                () = held.ends_within(lease / 4) => return Ended::Lost,
                 Some(deployment) = deployments.recv() => self.deploy(held, deployment).await,
                 () = sleep(LOOK.min(lease / 8)) => {
                     if let Ok(grant) = held.check() {
@@ -246,16 +259,11 @@ impl Role {
                     }
                     self.look_after(held).await;
                     if let Some(to) = self.wanted().await {
-                        break Ended::Wanted(to);
+                        return Ended::Wanted(to);
                     }
                 }
             }
-        };
-        if let Some(watchdog) = watchdog {
-            // From here on this agent stops the container itself; should it be killed now, the watchdog still does.
-            watchdog.after(held.left() + self.config.drain).await;
         }
-        ended
     }
 
     /// Starts again what should run.
