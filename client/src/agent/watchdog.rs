@@ -3,7 +3,7 @@
 
 use super::engine::Engine;
 use crate::leases::boottime;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::process::Stdio;
 use std::time::Duration;
 use tokio::io::{AsyncBufReadExt, AsyncWriteExt, BufReader};
@@ -24,7 +24,7 @@ impl Watchdog {
     pub fn start(engine: &Engine, container: &str) -> Option<Self> {
         let start = || {
             let mut command = Command::new(std::env::current_exe()?);
-            command.arg(COMMAND).arg(engine.socket()).arg(container);
+            command.arg(COMMAND).arg(&engine.socket).arg(container);
             // Signals for the agent's group are not for it.
             command.process_group(0).stdin(Stdio::piped()).stdout(Stdio::null());
             command.spawn()
@@ -97,11 +97,5 @@ pub async fn watch(socket: &Path, container: &str) -> Result<(), String> {
                 tokio::time::sleep(AGAIN).await;
             }
         }
-    }
-}
-
-impl Engine {
-    fn socket(&self) -> PathBuf {
-        self.path.clone()
     }
 }

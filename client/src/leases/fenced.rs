@@ -114,3 +114,65 @@ fn write(file: &std::path::Path, text: &str) -> io::Result<()> {
     let folder = file.parent().filter(|folder| !folder.as_os_str().is_empty());
     fs::File::open(folder.unwrap_or(std::path::Path::new(".")))?.sync_all()
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::Value;
+
+    const VECTORS: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../docs/vectors/");
+
+    fn vector(name: &str) -> Value {
+        serde_json::from_slice(&fs::read(format!("{VECTORS}{name}")).unwrap()).unwrap()
+    }
+
+    fn guard(lease: &str, file: Option<PathBuf>) -> io::Result<FencedResource> {
+        let trust: TrustBundle = serde_json::from_value(vector("trust.json")).unwrap();
+        let (tenant, lease) = (TenantId::new("default").unwrap(), LeaseId::new(lease).unwrap());
+        match file {
+            Some(file) => FencedResource::open(trust, tenant, lease, file),
+            None => Ok(FencedResource::new(trust, tenant, lease)),
+        }
+    }
+
+    /// The published grant of token 7.
+    fn grant() -> String {
+        vector("leases.json")["grants"][0]["text"].as_str().unwrap().to_owned()
+    }
+
+    #[test]
+    fn the_highest_token_outlives_a_restart_and_a_lower_one_is_refused() {
+        let folder = tempfile::tempdir().unwrap();
+        let file = folder.path().join("highest");
+        assert_eq!(guard("primary", Some(file.clone())).unwrap().admit(&grant()).unwrap().fencing_token, 7);
+        let mut again = guard("primary", Some(file.clone())).unwrap();
+        assert_eq!(again.highest(), Some(7));
+        again.admit(&grant()).expect("the same holder goes on");
+        let (_, session) = again.highest.unwrap();
+        fs::write(&file, format!("9 {session}\n")).unwrap();
+        let refused = guard("primary", Some(file)).unwrap().admit(&grant());
+        assert!(matches!(refused, Err(NotAdmitted::StaleToken { token: 7, highest: 9 })), "{refused:?}");
+    }
+
+    #[test]
+    fn one_token_of_two_holders_is_a_split_brain() {
+        let folder = tempfile::tempdir().unwrap();
+        let file = folder.path().join("highest");
+        let other = tercet_core::signature::SigningKey::from_seed(&[1; 32]).public();
+        fs::write(&file, format!("7 {other}\n")).unwrap();
+        let refused = guard("primary", Some(file)).unwrap().admit(&grant());
+        assert!(matches!(refused, Err(NotAdmitted::SplitBrain(7))), "{refused:?}");
+    }
+
+    #[test]
+    fn what_cannot_be_trusted_is_refused_with_its_reason() {
+        let folder = tempfile::tempdir().unwrap();
+        let file = folder.path().join("highest");
+        fs::write(&file, "seven").unwrap();
+        assert!(guard("primary", Some(file)).err().unwrap().to_string().contains("old tokens would count"));
+        let other = guard("another", None).unwrap().admit(&grant());
+        assert!(matches!(other, Err(NotAdmitted::OtherLease { .. })), "{other:?}");
+        let changed = grant().replacen('A', "B", 1);
+        assert!(matches!(guard("primary", None).unwrap().admit(&changed), Err(NotAdmitted::NotGranted(_))));
+    }
+}
