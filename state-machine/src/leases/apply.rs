@@ -4,7 +4,7 @@
 
 use super::{
     Ballot, Because, Change, Claim, Command, Grant, Lease, Look, MAX_DURATION_MS, MAX_HISTORY, MAX_LEASES,
-    MIN_DURATION_MS, Release, Scope, Spec, Tenure, Vote, What, wait_for,
+    MIN_DURATION_MS, Release, Scope, Spec, TOKENS_BETWEEN_RENEWALS, Tenure, Vote, What, token_floor, wait_for,
 };
 use crate::agents::Election;
 use crate::command::Reply;
@@ -159,11 +159,20 @@ impl State {
             return Err(Rejection::StaleToken { lease: spec.lease.clone(), least: self.least_token(lease) });
         }
         let least = self.least_token(lease);
-        // A cloud that was away when a tenure began may join it once it was shown the grant.
+        let floor = self.token_floor();
+        // A cloud that was away when a tenure began may join it once it was shown the grant. A tenure from before
+        // a cloud was renewed it does not join: what came after that may be forgotten.
         let shown = lease.tenure.as_ref().is_some_and(|tenure| tenure.is_of(claim));
-        let joins = shown && known.is_none_or(|vote| vote.claim.token < claim.token);
+        let joins = shown && claim.token > floor && known.is_none_or(|vote| vote.claim.token < claim.token);
         if claim.token < least && !joins {
             return Err(Rejection::StaleToken { lease: spec.lease.clone(), least });
+        }
+        // What is granted now has to lie below the floor of a cloud that is renewed later.
+        if !joins && claim.token - floor >= TOKENS_BETWEEN_RENEWALS {
+            return Err(Rejection::BadLease(format!(
+                "token {} of {} lies beyond those of the epochs that this cloud knows; a new tenure may have {least}",
+                claim.token, spec.lease
+            )));
         }
         if spec.frozen {
             return Err(Rejection::LeaseFrozen(spec.lease.clone()));
@@ -179,18 +188,25 @@ impl State {
         }
     }
 
-    /// The least token of a new tenure: beyond every token voted for here. A cloud that lost its state lost
-    /// that as well, so tokens lie beyond all that could be granted before it was renewed.
+    /// The least token of a new tenure: beyond every token voted for here.
     pub fn least_token(&self, lease: &Lease) -> u64 {
-        let renewals: u64 =
-            self.genesis.clouds().filter_map(|cloud| self.opening(cloud)).map(|o| u64::from(o.number)).sum();
-        let floor = if mutant!(LeaseFloorIgnored) { 0 } else { renewals << 32 };
         let voted = lease.vote.as_ref().map_or(0, |vote| vote.claim.token);
         let shown = lease.tenure.as_ref().map_or(0, |tenure| tenure.token);
+        let known = voted.max(shown).max(self.token_floor());
         if mutant!(LeaseTokenReused) {
-            return voted.max(shown).max(floor).max(1);
+            return known.max(1);
         }
-        voted.max(shown).max(floor) + 1
+        known.saturating_add(1)
+    }
+
+    /// A cloud that lost its state lost which tokens it voted for, so its new ones lie beyond all that could be
+    /// granted before it was renewed.
+    fn token_floor(&self) -> u64 {
+        if mutant!(LeaseFloorIgnored) {
+            return 0;
+        }
+        let openings = self.genesis.clouds().filter_map(|cloud| self.opening(cloud));
+        token_floor(openings.map(|opening| opening.number))
     }
 
     pub fn lease(&self, records: &dyn Records, tenant: &TenantId, lease: &LeaseId) -> Result<Option<Lease>, Broken> {
@@ -284,13 +300,16 @@ fn show(tx: &mut Tx<'_>, grant: &Grant) -> Answer {
         lease.transitions += 1;
     }
     lease.vacant_ms += vacant_ms.unwrap_or(0);
+    // The release may have come first.
+    let of_vote = lease.vote.as_ref().is_some_and(|vote| vote.claim.is_of_tenure(claim));
+    let released = of_vote && lease.released.is_some();
     lease.tenure = Some(Tenure {
         holder: claim.holder.clone(),
         session: claim.session,
         token: claim.token,
         acquired_at: granted.acquired_at,
-        released: false,
-        ends: Millis(now.0 + u64::from(claim.duration_ms)),
+        released,
+        ends: if released { now } else { Millis(now.0 + u64::from(claim.duration_ms)) },
     });
     let (holder, token) = (claim.holder.clone(), claim.token);
     let acquired_at = granted.acquired_at;

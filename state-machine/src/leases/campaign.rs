@@ -1,7 +1,9 @@
 //! A candidate's side, without clock and network: which claim to send, which votes count, until when
 //! to act. Time is what the caller read from `CLOCK_BOOTTIME`, which goes on while a machine sleeps.
 
-use super::{Claim, Grant, NotVoted, Release, Scope, SignedClaim, SignedVote, Spec};
+use super::{
+    Claim, Grant, NotVoted, Release, Scope, SignedClaim, SignedVote, Spec, TOKENS_BETWEEN_RENEWALS, token_floor,
+};
 use crate::epochs::Opening;
 use crate::genesis::Genesis;
 use crate::ids::{CloudId, HolderId};
@@ -86,20 +88,34 @@ impl Campaign {
 
     /// Whether to ask now. Asking while too few clouds are free would only split their votes.
     pub fn plan(&mut self, looks: &[Look]) -> Plan {
-        for look in looks {
-            self.at_least(look.least_token);
+        // A cloud that asks for tokens which the others would refuse is left out, or it could keep everybody out.
+        // If all do, the federation opened an epoch that this candidate does not know.
+        let mut usable: Vec<&Look> = looks.iter().filter(|look| self.may_be_granted(look.least_token)).collect();
+        if usable.is_empty() {
+            usable = looks.iter().collect();
         }
         let mut free: Vec<(u64, &CloudId)> =
-            looks.iter().filter_map(|look| Some((look.free_in_ms?, &look.cloud))).collect();
+            usable.iter().filter_map(|look| Some((look.free_in_ms?, &look.cloud))).collect();
         free.sort_unstable();
         let mut clouds = BTreeSet::new();
         for (wait, cloud) in free {
             clouds.insert(cloud);
             if self.spec.scope.is_met(&self.genesis, &clouds) {
+                usable.iter().for_each(|look| self.at_least(look.least_token));
                 return if wait == 0 { Plan::Ask } else { Plan::Wait(Duration::from_millis(wait)) };
             }
         }
         Plan::Unreachable
+    }
+
+    /// Whether clouds that know the same epochs may vote for this token.
+    fn may_be_granted(&self, token: u64) -> bool {
+        let newest = |cloud: &CloudId| {
+            let epochs = self.openings.iter().filter(|opening| opening.cloud == *cloud);
+            epochs.map(|opening| opening.number).max()
+        };
+        let floor = token_floor(self.genesis.clouds().filter_map(newest));
+        token.saturating_sub(floor) < TOKENS_BETWEEN_RENEWALS
     }
 
     /// The token of the last claim, or of the tenure that ended last.

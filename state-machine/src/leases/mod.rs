@@ -36,6 +36,9 @@ pub const MAX_LEASES: usize = 1_000;
 /// The most changes of one lease that are kept in its history; older ones are written over.
 pub const MAX_HISTORY: u64 = 1_000;
 
+/// How many fencing tokens there are until a cloud is renewed.
+const TOKENS_BETWEEN_RENEWALS: u64 = 1 << 32;
+
 /// How long the others leave a free lease to whoever is preferred or elected, at most.
 const MAX_COURTESY: Duration = Duration::from_secs(1);
 
@@ -227,6 +230,11 @@ pub fn wait_for(duration_ms: u32) -> Duration {
         return Duration::from_millis(u64::from(duration_ms) / 2);
     }
     Duration::from_millis((u64::from(duration_ms) * (of + slow)).div_ceil(of - slow))
+}
+
+/// No token at or below it is of a new tenure, given the latest epoch number of each cloud.
+fn token_floor(numbers: impl Iterator<Item = u32>) -> u64 {
+    numbers.map(u64::from).sum::<u64>().saturating_mul(TOKENS_BETWEEN_RENEWALS)
 }
 
 impl Claim {
