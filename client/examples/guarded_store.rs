@@ -2,7 +2,7 @@
 //! fencing token is lower than the highest it has seen. It needs the federation's public keys and no network.
 //!
 //! ```sh
-//! cargo run -p tercet --example guarded_store -- .tercet/trust.json default primary highest-token 127.0.0.1:8099
+//! cargo run -p tercet --example guarded_store -- .tercet/trust.json default primary global highest-token 127.0.0.1:8099
 //! tercet role run primary -- sh -c 'curl -X PUT -H "Tercet-Grant: $TERCET_GRANT" -d hello http://127.0.0.1:8099/'
 //! curl http://127.0.0.1:8099/
 //! ```
@@ -26,12 +26,12 @@ type Shared = Arc<Mutex<Store>>;
 #[tokio::main(flavor = "current_thread")]
 async fn main() -> Result<(), Box<dyn Error>> {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
-    let [trust, tenant, lease, highest, address] = &arguments[..] else {
-        return Err("usage: guarded_store TRUST TENANT LEASE FILE ADDRESS".into());
+    let [trust, tenant, lease, scope, highest, address] = &arguments[..] else {
+        return Err("usage: guarded_store TRUST TENANT LEASE SCOPE FILE ADDRESS".into());
     };
     let trust = read_trust(&std::fs::read(trust)?, None)?;
     // The file remembers the highest token, so that a restart takes no older one.
-    let guard = FencedResource::open(trust, tenant.parse()?, lease.parse()?, highest.into())?;
+    let guard = FencedResource::open(trust, tenant.parse()?, lease.parse()?, scope.parse()?, highest.into())?;
     let store: Shared = Arc::new(Mutex::new(Store { guard, value: String::new() }));
     let router = Router::new().route("/", get(read).put(write)).with_state(store);
     let listener = tokio::net::TcpListener::bind(address).await?;

@@ -6,7 +6,7 @@ use std::io::{self, Write};
 use std::path::PathBuf;
 use tercet_core::certificate::TrustBundle;
 use tercet_core::ids::{LeaseId, TenantId};
-use tercet_core::leases::{Grant, Granted, NotGranted};
+use tercet_core::leases::{Grant, Granted, NotGranted, Scope};
 use tercet_core::signature::PublicKey;
 
 /// The largest file with a highest token, in bytes.
@@ -19,6 +19,8 @@ pub enum NotAdmitted {
     NotGranted(#[from] NotGranted),
     #[error("the grant is of lease {lease} of tenant {tenant}; this resource is guarded by {expected}")]
     OtherLease { tenant: TenantId, lease: LeaseId, expected: LeaseId },
+    #[error("the grant is of scope {scope}, this resource is guarded by scope {expected}")]
+    OtherScope { scope: String, expected: Scope },
     #[error("fencing token {token} is over: {highest} was seen here")]
     StaleToken { token: u64, highest: u64 },
     #[error("token {0} was seen here from another holder: a cloud voted twice; show both grants to the clouds")]
@@ -33,26 +35,28 @@ pub struct FencedResource {
     trust: TrustBundle,
     tenant: TenantId,
     lease: LeaseId,
+    /// A grant of another scope would be made by fewer clouds, or by one that lies.
+    scope: Scope,
     highest: Option<(u64, PublicKey)>,
     file: Option<PathBuf>,
 }
 
 impl FencedResource {
     /// A guard that forgets with its process.
-    pub fn new(trust: TrustBundle, tenant: TenantId, lease: LeaseId) -> Self {
-        Self { trust, tenant, lease, highest: None, file: None }
+    pub fn new(trust: TrustBundle, tenant: TenantId, lease: LeaseId, scope: Scope) -> Self {
+        Self { trust, tenant, lease, scope, highest: None, file: None }
     }
 
     /// A guard that keeps the highest token in a file. A file that cannot be read is an error: without it old tokens
     /// would be taken again.
-    pub fn open(trust: TrustBundle, tenant: TenantId, lease: LeaseId, file: PathBuf) -> io::Result<Self> {
+    pub fn open(trust: TrustBundle, tenant: TenantId, lease: LeaseId, scope: Scope, file: PathBuf) -> io::Result<Self> {
         let highest = match fs::metadata(&file) {
             Err(error) if error.kind() == io::ErrorKind::NotFound => None,
             Err(error) => return Err(error),
             Ok(found) if found.len() > MAX_FILE_BYTES => return Err(damaged(&file)),
             Ok(_) => Some(parse(&fs::read_to_string(&file)?).ok_or_else(|| damaged(&file))?),
         };
-        Ok(Self { highest, file: Some(file), ..Self::new(trust, tenant, lease) })
+        Ok(Self { highest, file: Some(file), ..Self::new(trust, tenant, lease, scope) })
     }
 
     /// The federation opened another epoch: whose votes verify from now on.
@@ -73,6 +77,9 @@ impl FencedResource {
         if (&granted.tenant, &granted.lease) != (&self.tenant, &self.lease) {
             let Granted { tenant, lease, .. } = granted;
             return Err(NotAdmitted::OtherLease { tenant, lease, expected: self.lease.clone() });
+        }
+        if granted.scope != self.scope.to_string() {
+            return Err(NotAdmitted::OtherScope { scope: granted.scope, expected: self.scope.clone() });
         }
         let token = granted.fencing_token;
         match self.highest {
@@ -130,8 +137,8 @@ mod tests {
         let trust: TrustBundle = serde_json::from_value(vector("trust.json")).unwrap();
         let (tenant, lease) = (TenantId::new("default").unwrap(), LeaseId::new(lease).unwrap());
         match file {
-            Some(file) => FencedResource::open(trust, tenant, lease, file),
-            None => Ok(FencedResource::new(trust, tenant, lease)),
+            Some(file) => FencedResource::open(trust, tenant, lease, Scope::Global, file),
+            None => Ok(FencedResource::new(trust, tenant, lease, Scope::Global)),
         }
     }
 
@@ -172,6 +179,12 @@ mod tests {
         assert!(guard("primary", Some(file)).err().unwrap().to_string().contains("old tokens would count"));
         let other = guard("another", None).unwrap().admit(&grant());
         assert!(matches!(other, Err(NotAdmitted::OtherLease { .. })), "{other:?}");
+        for wider in [1, 2] {
+            // Published grants of the same lease, strict and of one cloud.
+            let text = vector("leases.json")["grants"][wider]["text"].as_str().unwrap().to_owned();
+            let refused = guard("primary", None).unwrap().admit(&text);
+            assert!(matches!(refused, Err(NotAdmitted::OtherScope { .. })), "{refused:?}");
+        }
         let changed = grant().replacen('A', "B", 1);
         assert!(matches!(guard("primary", None).unwrap().admit(&changed), Err(NotAdmitted::NotGranted(_))));
     }
