@@ -6,7 +6,7 @@ use std::process::{Command, Output};
 
 const CLOUDS: [&str; 3] = ["aws", "azure", "gcp"];
 
-/// The shortest history that passes: thirty events, a fault, all of them SEALED.
+/// The shortest history that passes: thirty events, a fault, all of them SEALED, a lease that was held.
 fn good() -> Vec<What> {
     let clouds = CLOUDS.map(String::from).to_vec();
     let nodes = CLOUDS.map(|cloud| format!("{cloud}-1")).to_vec();
@@ -26,6 +26,9 @@ fn good() -> Vec<What> {
         all.push(What::Observed { cloud, id: id.clone(), seen: seen.clone() });
         listed.extend(CLOUDS.map(|cloud| What::Listed { cloud: cloud.into(), id: id.clone(), seen: seen.clone() }));
     }
+    let (lease, session) = (String::from("primary"), String::from("s1"));
+    all.push(What::Granted { lease: lease.clone(), session: session.clone(), token: 1, until_ns: 1_000_000_000 });
+    all.push(What::Wrote { lease, session, token: 1, accepted: true, why: None });
     all.push(What::Healed { took_ms: 1, within_ms: 2, complete: true, missing: None });
     all.append(&mut listed);
     for by in CLOUDS {

@@ -75,6 +75,10 @@ impl Engine {
         started.and_then(|started| started)?;
         let image = image.to_str().expect("UTF-8");
         docker(&socket, &["import", "-c", "ENTRYPOINT [\"/program\"]", image, IMAGE])?;
+        // A daemon may run where no container does.
+        let settings = ["-e", "ADDRESS=127.0.0.1:0", "-e", "NAME=probe", "--network", "host", "--name", "probe"];
+        docker(&socket, &[&["run", "-d"], &settings[..], &[IMAGE]].concat())?;
+        docker(&socket, &["rm", "-f", "probe"])?;
         Ok(Self { _daemon: daemon, folder })
     }
 

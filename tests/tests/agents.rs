@@ -21,6 +21,8 @@ struct Agents {
     engines: [Engine; 3],
     agents: Vec<Option<Process>>,
     ports: Vec<u16>,
+    /// Where each agent answers leader-only requests.
+    listen: Vec<u16>,
 }
 
 fn free_port() -> u16 {
@@ -33,17 +35,20 @@ impl Agents {
         let cluster = Cluster::large();
         let cli = cluster.cli();
         cli.json(&["role", "create", "primary", "--scope", "global", "--lease", "4s"]);
-        let ports: Vec<u16> = (0..3).map(|_| free_port()).collect();
-        let mut this = Self { cluster, engines, agents: (0..3).map(|_| None).collect(), ports };
+        let free = || (0..3).map(|_| free_port()).collect();
+        let (ports, listen): (Vec<u16>, Vec<u16>) = (free(), free());
+        let mut this = Self { cluster, engines, agents: (0..3).map(|_| None).collect(), ports, listen };
         for at in 0..3 {
             cli.json(&["agent", "create", &name(at), "--stale", "20s"]);
             let config = format!(
                 "id = {:?}\nengine = {:?}\nstate_dir = \"state-{at}\"\nreport_every = \"500ms\"\n\
+                 listen = \"127.0.0.1:{}\"\n\
                  [[role]]\nname = \"primary\"\ndrain = \"4s\"\n\
                  [role.container]\nname = \"web\"\nimage = {:?}\nnetwork = \"host\"\nstandby = {standby:?}\n\
                  env = [\"ADDRESS=127.0.0.1:{}\", \"NAME={}\"]\n",
                 name(at),
                 this.engines[at].socket(),
+                this.listen[at],
                 engine::IMAGE,
                 this.ports[at],
                 name(at)
@@ -83,6 +88,20 @@ impl Agents {
         found
     }
 
+    /// A request to an agent itself: status and body.
+    fn ask(&self, at: usize, method: &str, path: &str, body: &str) -> (u16, String) {
+        let token = std::fs::read_to_string(self.cluster.data_dir().join("admin.token")).unwrap();
+        let head = format!(
+            "{method} {path} HTTP/1.1\r\nhost: x\r\nauthorization: Bearer {}\r\nconnection: close\r\n\
+             content-type: application/json\r\ncontent-length: {}\r\n\r\n{body}",
+            token.trim(),
+            body.len()
+        );
+        let answer = exchange(self.listen[at], &head).expect("the agent answers");
+        let status = answer.split(' ').nth(1).and_then(|status| status.parse().ok()).expect("a status");
+        (status, answer.split_once("\r\n\r\n").map_or_else(String::new, |(_, body)| body.to_owned()))
+    }
+
     fn outputs(&self) -> String {
         self.agents.iter().flatten().map(Process::output).collect::<Vec<_>>().join("\n--\n")
     }
@@ -106,13 +125,18 @@ fn name(at: usize) -> String {
 
 /// The body of one request on a connection of its own.
 fn get(port: u16) -> Result<String, String> {
+    let answer = exchange(port, "GET / HTTP/1.1\r\nhost: x\r\n\r\n")?;
+    answer.split_once("\r\n\r\n").map(|(_, body)| body.to_owned()).ok_or_else(|| format!("half an answer: {answer:?}"))
+}
+
+fn exchange(port: u16, request: &str) -> Result<String, String> {
     let address = std::net::SocketAddr::from(([127, 0, 0, 1], port));
     let mut stream = TcpStream::connect_timeout(&address, Duration::from_secs(2)).map_err(|e| e.to_string())?;
     stream.set_read_timeout(Some(Duration::from_secs(5))).map_err(|e| e.to_string())?;
-    stream.write_all(b"GET / HTTP/1.1\r\nhost: x\r\n\r\n").map_err(|e| e.to_string())?;
+    stream.write_all(request.as_bytes()).map_err(|e| e.to_string())?;
     let mut answer = String::new();
     stream.read_to_string(&mut answer).map_err(|e| e.to_string())?;
-    answer.split_once("\r\n\r\n").map(|(_, body)| body.to_owned()).ok_or_else(|| format!("half an answer: {answer:?}"))
+    Ok(answer)
 }
 
 #[test]
@@ -122,6 +146,7 @@ fn the_container_follows_the_role_when_the_leading_agent_and_a_cloud_are_killed(
     for at in (0..3).filter(|at| *at != first) {
         assert!(agents.engines[at].running().is_empty(), "{} runs a container without the role", name(at));
     }
+    only_the_leader_deploys(&agents, first, token);
     let killed = Instant::now();
     agents.kill(first);
     let (second, next) = agents.settled_after(token);
@@ -144,6 +169,23 @@ fn the_container_follows_the_role_when_the_leading_agent_and_a_cloud_are_killed(
     assert_eq!(agents.settled(), (third, last));
     let tokens: Vec<u64> = agents.history().iter().filter_map(|acquired| acquired["token"].as_u64()).collect();
     assert!(tokens.windows(2).all(|pair| pair[0] < pair[1]) && tokens.len() == 3, "{tokens:?}");
+}
+
+fn only_the_leader_deploys(agents: &Agents, leader: usize, token: u64) {
+    let deploy = |at: usize, image: &str| {
+        agents.ask(at, "POST", "/deploy", &format!("{{\"role\": \"primary\", \"image\": {image:?}}}"))
+    };
+    let (status, refused) = deploy((leader + 1) % 3, engine::IMAGE);
+    assert_eq!(status, 421, "{refused}");
+    assert!(refused.contains("not_leader") && refused.contains(&name(leader)), "{refused}");
+    assert_eq!(deploy(leader, "web; rm -rf /").0, 400);
+    assert_eq!(agents.ask(leader, "GET", "/leader/primary", "").0, 200);
+    agents.engines[leader].docker(&["tag", engine::IMAGE, "tercet-test:2"]).unwrap();
+    let (status, deployed) = deploy(leader, "tercet-test:2");
+    assert_eq!(status, 200, "{deployed}");
+    assert_eq!(agents.settled(), (leader, token), "the role stays where it is");
+    let image = agents.engines[leader].docker(&["inspect", "-f", "{{.Config.Image}}", "web"]).unwrap();
+    assert_eq!(image.trim(), "tercet-test:2");
 }
 
 #[test]

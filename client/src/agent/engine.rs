@@ -22,7 +22,7 @@ const AGENT: &str = "tercet.agent";
 
 pub struct Engine {
     docker: Docker,
-    pub(super) path: PathBuf,
+    pub(super) socket: PathBuf,
 }
 
 /// Whom a container belongs to.
@@ -44,7 +44,7 @@ impl Engine {
         let docker = Docker::connect_with_unix(&socket.to_string_lossy(), CALL_S, API_DEFAULT_VERSION)?;
         let docker = docker.negotiate_version().await?;
         docker.ping().await?;
-        Ok(Self { docker, path: socket.to_owned() })
+        Ok(Self { docker, socket: socket.to_owned() })
     }
 
     pub async fn has_image(&self, image: &str) -> bool {

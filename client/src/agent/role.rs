@@ -1,14 +1,14 @@
 //! One role of one agent: standing by, leading, handing over. Everything that must not go on without
 //! the role has ended before its time is over.
 
-use super::config::{RoleConfig, Standby};
+use super::config::{ContainerConfig, RoleConfig, Standby};
 use super::engine::Belongs;
 use super::watchdog::Watchdog;
 use super::{Deployment, Shared, hooks, patience};
 use crate::leases::{Candidate, Held};
 use std::io::Write;
 use std::path::PathBuf;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 use tercet_core::agents::Owned;
 use tercet_core::ids::HolderId;
@@ -28,6 +28,8 @@ struct Role {
     config: RoleConfig,
     /// What containers and hooks see: `grant` and `token` while the role is held.
     folder: PathBuf,
+    /// The image that was deployed last, if any was.
+    deployed: Mutex<Option<String>>,
 }
 
 /// Why a tenure ended.
@@ -44,7 +46,7 @@ pub async fn run(
     mut stop: watch::Receiver<bool>,
 ) {
     let folder = shared.state_dir.join(config.name.as_str());
-    let role = Role { shared, config, folder };
+    let role = Role { shared, config, folder, deployed: Mutex::default() };
     if let Err(error) = std::fs::create_dir_all(&role.folder) {
         return eprintln!("{}: cannot make {}: {error}", role.config.name, role.folder.display());
     }
@@ -56,43 +58,50 @@ pub async fn run(
             () = refuse(&mut deployments) => return,
             () = stopped(&mut stop) => break,
         };
+        // Before the container: who is killed between the two leaves nothing behind.
+        let mut watchdog = role.watchdog(&held).await;
         let grant = match role.promote(&held).await {
             Ok(grant) => grant,
             Err(why) => {
                 role.say(&format!("cannot take the role: {why}"));
                 role.demote(held.left()).await;
                 held.release(None).await;
+                if let Some(watchdog) = watchdog {
+                    watchdog.dismiss().await;
+                }
                 sleep(AFTER_FAILURE).await;
                 continue;
             }
         };
-        let (mut held, ended) = {
-            let ended = tokio::select! {
-                ended = role.lead(&held, &grant, &mut deployments) => ended,
-                () = stopped(&mut stop) => Ended::Stopped,
-            };
-            (Some(held), ended)
+        let ended = tokio::select! {
+            ended = role.lead(&held, &grant, &mut watchdog, &mut deployments) => ended,
+            () = stopped(&mut stop) => Ended::Stopped,
         };
         match &ended {
             Ended::Lost => {
                 role.say("the role is lost: it could not be renewed in time");
-                role.demote(held.as_ref().map_or(Duration::ZERO, Held::left)).await;
+                role.demote(held.left()).await;
+                held.release(None).await;
             }
-            Ended::Stopped => role.demote(held.as_ref().map_or(Duration::ZERO, Held::left).min(STOP)).await,
+            Ended::Stopped => {
+                role.demote(held.left().min(STOP)).await;
+                held.release(None).await;
+            }
             Ended::Wanted(to) => {
                 role.say(&format!("handing over to {to}"));
                 role.shared.stand(&role.config.name, |standing| standing.owns = None);
-                // First the switch; what runs here finishes what it has begun.
-                if let Some(held) = held.take() {
-                    held.release(Some(to.clone())).await;
+                if let Some(watchdog) = &mut watchdog {
+                    watchdog.allow(held.left() + role.config.drain).await;
                 }
+                // First the switch; what runs here finishes what it has begun.
+                held.release(Some(to.clone())).await;
                 role.forget_grant();
                 sleep(role.config.drain).await;
                 role.demote(STOP).await;
             }
         }
-        if let Some(held) = held {
-            held.release(None).await;
+        if let Some(watchdog) = watchdog {
+            watchdog.dismiss().await;
         }
         if matches!(ended, Ended::Stopped) {
             break;
@@ -114,6 +123,15 @@ impl Role {
 
     fn belongs(&self) -> Belongs<'_> {
         Belongs { tenant: &self.shared.tenant, role: &self.config.name, agent: &self.shared.id }
+    }
+
+    /// The container as it should run now.
+    fn container(&self) -> Option<ContainerConfig> {
+        let mut container = self.config.container.clone()?;
+        if let Some(image) = &*self.deployed.lock().unwrap_or_else(PoisonError::into_inner) {
+            container.image.clone_from(image);
+        }
+        Some(container)
     }
 
     fn is_warm(&self) -> bool {
@@ -162,7 +180,7 @@ impl Role {
     /// What a standby does again and again: a warm container runs, a cold one does not, and what is reported is true.
     async fn prepare(&self) {
         let mut ready = true;
-        if let (Some(engine), Some(container)) = (&self.shared.engine, &self.config.container) {
+        if let (Some(engine), Some(container)) = (&self.shared.engine, &self.container()) {
             let kept = match container.standby {
                 Standby::Warm => engine.ensure(&self.belongs(), container, &self.folder).await.map(|_| true),
                 Standby::Cold => {
@@ -196,7 +214,7 @@ impl Role {
         let grant = held.check().map_err(|lost| lost.to_string())?;
         self.write_grant(&grant).map_err(|error| format!("cannot write the grant: {error}"))?;
         let mut container = None;
-        if let (Some(engine), Some(config)) = (&self.shared.engine, &self.config.container) {
+        if let (Some(engine), Some(config)) = (&self.shared.engine, &self.container()) {
             let started = engine.ensure(&self.belongs(), config, &self.folder).await;
             container = Some(started.map_err(|error| format!("container {}: {error}", config.name))?);
         }
@@ -225,20 +243,30 @@ impl Role {
         self.shared.stand(&self.config.name, |standing| standing.owns = None);
     }
 
+    /// For a container that must not outlive the role.
+    async fn watchdog(&self, held: &Held) -> Option<Watchdog> {
+        let (engine, container) = (self.shared.engine.as_ref()?, self.config.container.as_ref()?);
+        let mut watchdog = if self.is_warm() { None } else { Watchdog::start(engine, &container.name) }?;
+        watchdog.allow(held.left()).await;
+        Some(watchdog)
+    }
+
     /// Until the role is lost, or somebody shall have it.
-    async fn lead(&self, held: &Held, grant: &Grant, deployments: &mut mpsc::Receiver<Deployment>) -> Ended {
+    async fn lead(
+        &self,
+        held: &Held,
+        grant: &Grant,
+        watchdog: &mut Option<Watchdog>,
+        deployments: &mut mpsc::Receiver<Deployment>,
+    ) -> Ended {
         let lease = Duration::from_millis(u64::from(grant.claim.duration_ms));
-        let mut watchdog = match (&self.shared.engine, &self.config.container) {
-            (Some(engine), Some(container)) if !self.is_warm() => Watchdog::start(engine, &container.name),
-            _ => None,
-        };
-        let ended = loop {
-            if let Some(watchdog) = &mut watchdog {
+        loop {
+            if let Some(watchdog) = watchdog {
                 watchdog.allow(held.left()).await;
             }
             tokio::select! {
                 biased;
-                () = held.ends_within(lease / 4) => break Ended::Lost,
+                () = held.ends_within(lease / 4) => return Ended::Lost,
                 Some(deployment) = deployments.recv() => self.deploy(held, deployment).await,
                 () = sleep(LOOK.min(lease / 8)) => {
                     if let Ok(grant) = held.check() {
@@ -246,21 +274,16 @@ impl Role {
                     }
                     self.look_after(held).await;
                     if let Some(to) = self.wanted().await {
-                        break Ended::Wanted(to);
+                        return Ended::Wanted(to);
                     }
                 }
             }
-        };
-        if let Some(watchdog) = watchdog {
-            // From here on this agent stops the container itself; should it be killed now, the watchdog still does.
-            watchdog.after(held.left() + self.config.drain).await;
         }
-        ended
     }
 
     /// Starts again what should run.
     async fn look_after(&self, held: &Held) {
-        let (Some(engine), Some(container)) = (&self.shared.engine, &self.config.container) else { return };
+        let (Some(engine), Some(container)) = (&self.shared.engine, &self.container()) else { return };
         if !matches!(engine.running(&container.name).await, Ok(None)) || held.check().is_err() {
             return;
         }
@@ -286,23 +309,25 @@ impl Role {
 
     /// Replaces the container by one of another image, if this agent still leads.
     async fn deploy(&self, held: &Held, deployment: Deployment) {
+        let Deployment { image, done } = deployment;
         let outcome = match (&self.shared.engine, &self.config.container, held.check()) {
             (_, _, Err(_)) => Err("not-leader".to_owned()),
             (Some(engine), Some(container), Ok(_)) => {
-                let container = super::ContainerConfig { image: deployment.image, ..container.clone() };
+                let container = ContainerConfig { image: image.clone(), ..container.clone() };
                 let deployed = engine.ensure(&self.belongs(), &container, &self.folder).await;
                 deployed.map_err(|error| error.to_string())
             }
             _ => Err("this role has no container here".to_owned()),
         };
         if let Ok(id) = &outcome {
+            *self.deployed.lock().unwrap_or_else(PoisonError::into_inner) = Some(image);
             self.shared.stand(&self.config.name, |standing| {
                 if let Some(owned) = &mut standing.owns {
                     owned.container = Some(id.clone());
                 }
             });
         }
-        let _ = deployment.done.send(outcome);
+        let _ = done.send(outcome);
     }
 
     /// Each file is replaced as a whole, so that nobody reads half of one.

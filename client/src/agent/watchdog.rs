@@ -3,7 +3,7 @@
 
 use super::engine::Engine;
 use crate::leases::boottime;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::process::Stdio;
 use std::time::Duration;
 use tokio::io::{AsyncBufReadExt, AsyncWriteExt, BufReader};
@@ -24,7 +24,7 @@ impl Watchdog {
     pub fn start(engine: &Engine, container: &str) -> Option<Self> {
         let start = || {
             let mut command = Command::new(std::env::current_exe()?);
-            command.arg(COMMAND).arg(engine.socket()).arg(container);
+            command.arg(COMMAND).arg(&engine.socket).arg(container);
             // Signals for the agent's group are not for it.
             command.process_group(0).stdin(Stdio::piped()).stdout(Stdio::null());
             command.spawn()
@@ -48,10 +48,9 @@ impl Watchdog {
         self.tell(&format!("until {}\n", (boottime() + left).as_millis())).await;
     }
 
-    /// The agent stops the container itself, within this time; then nobody has to.
-    pub async fn after(mut self, left: Duration) {
-        self.allow(left).await;
-        // From now on nobody tells it more: it waits for the end of that time.
+    /// The container has stopped, or belongs to another tenure: nobody has to stop it any more.
+    pub async fn dismiss(mut self) {
+        self.tell("done\n").await;
     }
 
     async fn tell(&mut self, order: &str) {
@@ -72,11 +71,12 @@ pub async fn watch(socket: &Path, container: &str) -> Result<(), String> {
         }
         tokio::select! {
             order = orders.next_line(), if open => match order {
+                Ok(Some(order)) if order == "done" => return Ok(()),
                 Ok(Some(order)) => {
                     let ms = order.strip_prefix("until ").and_then(|ms| ms.parse().ok());
                     until = Duration::from_millis(ms.ok_or_else(|| format!("{order:?} is no order"))?);
                 }
-                // The agent is gone, or it stops the container itself: the time that it allowed still counts.
+                // The agent is gone. The time that it allowed still counts.
                 Ok(None) | Err(_) => open = false,
             },
             () = tokio::time::sleep(left.min(Duration::from_secs(3600))) => {}
@@ -97,11 +97,5 @@ pub async fn watch(socket: &Path, container: &str) -> Result<(), String> {
                 tokio::time::sleep(AGAIN).await;
             }
         }
-    }
-}
-
-impl Engine {
-    fn socket(&self) -> PathBuf {
-        self.path.clone()
     }
 }

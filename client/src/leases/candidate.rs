@@ -10,7 +10,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 use tercet_core::certificate::TrustBundle;
 use tercet_core::ids::{CloudId, HolderId, LeaseId, TenantId};
-use tercet_core::leases::{Campaign, Grant, Look, Plan, Release, Spec, Unusable};
+use tercet_core::leases::{Campaign, Grant, Look, Plan, Release, Scope, Spec, Unusable};
 use tercet_core::signature::SigningKey;
 use tokio::sync::{mpsc, watch};
 use tokio::task::JoinHandle;
@@ -73,7 +73,7 @@ impl Candidate {
         lease: LeaseId,
         holder: HolderId,
     ) -> Result<Self, Error> {
-        let spec = spec(&client, &tenant, &lease).await?;
+        let spec = spec(&client, &trust, &tenant, &lease).await?;
         let mut seed = [0; 32];
         getrandom::fill(&mut seed).expect("the operating system has random bytes");
         let duration = Duration::from_millis(u64::from(spec.duration_ms));
@@ -149,15 +149,26 @@ impl Candidate {
     }
 }
 
-/// What the lease is like: the first cloud that knows it says so, and each of them checks it at the vote.
-async fn spec(client: &Client, tenant: &TenantId, lease: &LeaseId) -> Result<Spec, Error> {
+/// What the lease is like, as a quorum of clouds says: one that lies could name itself as its only voter.
+async fn spec(client: &Client, trust: &TrustBundle, tenant: &TenantId, lease: &LeaseId) -> Result<Spec, Error> {
     let patience = client.patience();
     let ask = |cloud| client.lease(cloud, tenant, lease, None, patience);
     let mut asked: FuturesUnordered<_> = client.clouds().iter().map(|cloud| ask(&cloud.name)).collect();
-    let mut why = Error::NoQuorum("the context names no cloud".into());
+    let mut said: Vec<(CloudId, Spec)> = Vec::new();
+    let mut why = Error::NoQuorum("too few clouds agree on what this lease is like".into());
     while let Some(answer) = asked.next().await {
         match answer {
-            Ok(view) => return Ok(view.spec()),
+            Ok(view) => {
+                let spec = view.spec();
+                said.push((view.cloud, spec.clone()));
+                let alike = said
+                    .iter()
+                    .filter(|(_, other)| (&other.scope, other.duration_ms) == (&spec.scope, spec.duration_ms));
+                let clouds: BTreeSet<&CloudId> = alike.map(|(cloud, _)| cloud).collect();
+                if Scope::Global.is_met(&trust.genesis, &clouds) {
+                    return Ok(spec);
+                }
+            }
             // A cloud that refuses tells more than one that does not answer.
             Err(error) if !matches!(why, Error::Refused(_)) => why = error,
             Err(_) => {}
@@ -216,7 +227,10 @@ impl Shared {
             Ok(_) => return tracing::warn!("the clouds show the keys of another federation"),
             Err(error) => return tracing::debug!(%error, "no trust bundle"),
         };
-        self.campaign().learn(trust.openings);
+        // What one cloud does not know is not forgotten.
+        let mut openings = self.trust.openings.clone();
+        openings.extend(trust.openings.into_iter().filter(|opening| !self.trust.openings.contains(opening)));
+        self.campaign().learn(openings);
     }
 
     /// Shows the grant to every cloud that may not know it.

@@ -6,7 +6,7 @@ use std::io::{self, Write};
 use std::path::PathBuf;
 use tercet_core::certificate::TrustBundle;
 use tercet_core::ids::{LeaseId, TenantId};
-use tercet_core::leases::{Grant, Granted, NotGranted};
+use tercet_core::leases::{Grant, Granted, NotGranted, Scope};
 use tercet_core::signature::PublicKey;
 
 /// The largest file with a highest token, in bytes.
@@ -19,6 +19,8 @@ pub enum NotAdmitted {
     NotGranted(#[from] NotGranted),
     #[error("the grant is of lease {lease} of tenant {tenant}; this resource is guarded by {expected}")]
     OtherLease { tenant: TenantId, lease: LeaseId, expected: LeaseId },
+    #[error("the grant is of scope {scope}, this resource is guarded by scope {expected}")]
+    OtherScope { scope: String, expected: Scope },
     #[error("fencing token {token} is over: {highest} was seen here")]
     StaleToken { token: u64, highest: u64 },
     #[error("token {0} was seen here from another holder: a cloud voted twice; show both grants to the clouds")]
@@ -33,26 +35,28 @@ pub struct FencedResource {
     trust: TrustBundle,
     tenant: TenantId,
     lease: LeaseId,
+    /// A grant of another scope would be made by fewer clouds, or by one that lies.
+    scope: Scope,
     highest: Option<(u64, PublicKey)>,
     file: Option<PathBuf>,
 }
 
 impl FencedResource {
     /// A guard that forgets with its process.
-    pub fn new(trust: TrustBundle, tenant: TenantId, lease: LeaseId) -> Self {
-        Self { trust, tenant, lease, highest: None, file: None }
+    pub fn new(trust: TrustBundle, tenant: TenantId, lease: LeaseId, scope: Scope) -> Self {
+        Self { trust, tenant, lease, scope, highest: None, file: None }
     }
 
     /// A guard that keeps the highest token in a file. A file that cannot be read is an error: without it old tokens
     /// would be taken again.
-    pub fn open(trust: TrustBundle, tenant: TenantId, lease: LeaseId, file: PathBuf) -> io::Result<Self> {
+    pub fn open(trust: TrustBundle, tenant: TenantId, lease: LeaseId, scope: Scope, file: PathBuf) -> io::Result<Self> {
         let highest = match fs::metadata(&file) {
             Err(error) if error.kind() == io::ErrorKind::NotFound => None,
             Err(error) => return Err(error),
             Ok(found) if found.len() > MAX_FILE_BYTES => return Err(damaged(&file)),
             Ok(_) => Some(parse(&fs::read_to_string(&file)?).ok_or_else(|| damaged(&file))?),
         };
-        Ok(Self { highest, file: Some(file), ..Self::new(trust, tenant, lease) })
+        Ok(Self { highest, file: Some(file), ..Self::new(trust, tenant, lease, scope) })
     }
 
     /// The federation opened another epoch: whose votes verify from now on.
@@ -73,6 +77,9 @@ impl FencedResource {
         if (&granted.tenant, &granted.lease) != (&self.tenant, &self.lease) {
             let Granted { tenant, lease, .. } = granted;
             return Err(NotAdmitted::OtherLease { tenant, lease, expected: self.lease.clone() });
+        }
+        if granted.scope != self.scope.to_string() {
+            return Err(NotAdmitted::OtherScope { scope: granted.scope, expected: self.scope.clone() });
         }
         let token = granted.fencing_token;
         match self.highest {
@@ -113,4 +120,72 @@ fn write(file: &std::path::Path, text: &str) -> io::Result<()> {
     fs::rename(&fresh, file)?;
     let folder = file.parent().filter(|folder| !folder.as_os_str().is_empty());
     fs::File::open(folder.unwrap_or(std::path::Path::new(".")))?.sync_all()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::Value;
+
+    const VECTORS: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../docs/vectors/");
+
+    fn vector(name: &str) -> Value {
+        serde_json::from_slice(&fs::read(format!("{VECTORS}{name}")).unwrap()).unwrap()
+    }
+
+    fn guard(lease: &str, file: Option<PathBuf>) -> io::Result<FencedResource> {
+        let trust: TrustBundle = serde_json::from_value(vector("trust.json")).unwrap();
+        let (tenant, lease) = (TenantId::new("default").unwrap(), LeaseId::new(lease).unwrap());
+        match file {
+            Some(file) => FencedResource::open(trust, tenant, lease, Scope::Global, file),
+            None => Ok(FencedResource::new(trust, tenant, lease, Scope::Global)),
+        }
+    }
+
+    /// The published grant of token 7.
+    fn grant() -> String {
+        vector("leases.json")["grants"][0]["text"].as_str().unwrap().to_owned()
+    }
+
+    #[test]
+    fn the_highest_token_outlives_a_restart_and_a_lower_one_is_refused() {
+        let folder = tempfile::tempdir().unwrap();
+        let file = folder.path().join("highest");
+        assert_eq!(guard("primary", Some(file.clone())).unwrap().admit(&grant()).unwrap().fencing_token, 7);
+        let mut again = guard("primary", Some(file.clone())).unwrap();
+        assert_eq!(again.highest(), Some(7));
+        again.admit(&grant()).expect("the same holder goes on");
+        let (_, session) = again.highest.unwrap();
+        fs::write(&file, format!("9 {session}\n")).unwrap();
+        let refused = guard("primary", Some(file)).unwrap().admit(&grant());
+        assert!(matches!(refused, Err(NotAdmitted::StaleToken { token: 7, highest: 9 })), "{refused:?}");
+    }
+
+    #[test]
+    fn one_token_of_two_holders_is_a_split_brain() {
+        let folder = tempfile::tempdir().unwrap();
+        let file = folder.path().join("highest");
+        let other = tercet_core::signature::SigningKey::from_seed(&[1; 32]).public();
+        fs::write(&file, format!("7 {other}\n")).unwrap();
+        let refused = guard("primary", Some(file)).unwrap().admit(&grant());
+        assert!(matches!(refused, Err(NotAdmitted::SplitBrain(7))), "{refused:?}");
+    }
+
+    #[test]
+    fn what_cannot_be_trusted_is_refused_with_its_reason() {
+        let folder = tempfile::tempdir().unwrap();
+        let file = folder.path().join("highest");
+        fs::write(&file, "seven").unwrap();
+        assert!(guard("primary", Some(file)).err().unwrap().to_string().contains("old tokens would count"));
+        let other = guard("another", None).unwrap().admit(&grant());
+        assert!(matches!(other, Err(NotAdmitted::OtherLease { .. })), "{other:?}");
+        for wider in [1, 2] {
+            // Published grants of the same lease, strict and of one cloud.
+            let text = vector("leases.json")["grants"][wider]["text"].as_str().unwrap().to_owned();
+            let refused = guard("primary", None).unwrap().admit(&text);
+            assert!(matches!(refused, Err(NotAdmitted::OtherScope { .. })), "{refused:?}");
+        }
+        let changed = grant().replacen('A', "B", 1);
+        assert!(matches!(guard("primary", None).unwrap().admit(&changed), Err(NotAdmitted::NotGranted(_))));
+    }
 }

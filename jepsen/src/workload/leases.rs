@@ -87,7 +87,8 @@ impl Stand {
             Scope::Cloud(cloud) => world.clouds.iter().any(|name| name == cloud.as_str()),
         };
         let stand = |spec: Spec| {
-            let resource = FencedResource::new(trust.clone(), spec.tenant.clone(), spec.lease.clone());
+            let resource =
+                FencedResource::new(trust.clone(), spec.tenant.clone(), spec.lease.clone(), spec.scope.clone());
             Arc::new(Self { spec, resource: Mutex::new(resource), trust: Mutex::new(trust.clone()) })
         };
         specs().into_iter().filter(possible).map(stand).collect()

@@ -235,10 +235,17 @@ pub async fn report(
         return Err(Problem::new(Code::StaleReport, detail));
     }
     let (tenant, id) = (report.tenant.clone(), report.agent.clone());
-    // What is certainly forged costs no entry.
-    let known = context.api.replica.read(|view| view.state.agent(view.records, &tenant, &id))?;
-    if known.is_some_and(|known| !report.verifies(&context.fed, &known.agent.secret)) {
+    // Nobody had to show a token so far: what this node can refuse by itself costs no entry.
+    let Some(known) = context.api.replica.read(|view| view.state.agent(view.records, &tenant, &id))? else {
+        return Err(Rejection::UnknownAgent { tenant, agent: id }.into());
+    };
+    if !report.verifies(&context.fed, &known.agent.secret) {
         return Err(Rejection::ForgedReport(id).into());
+    }
+    let heard = known.heard.map_or((0, 0), |heard| (heard.boot, heard.sequence));
+    if (report.boot, report.sequence) <= heard {
+        let (boot, sequence) = heard;
+        return Err(Rejection::ReplayedReport { agent: id, boot, sequence }.into());
     }
     let command = Command::Agents(Box::new(agents::Command::Report(report)));
     let committed = context.submits.propose(None, command).await.map_err(|error| context.refused(error))?;

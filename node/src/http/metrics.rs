@@ -3,6 +3,7 @@
 
 use super::Context;
 use super::error::Problem;
+use crate::raft::View;
 use axum::extract::{MatchedPath, Request, State};
 use axum::http::header;
 use axum::middleware::Next;
@@ -16,6 +17,7 @@ use prometheus_client::metrics::histogram::{Histogram, exponential_buckets};
 use prometheus_client::registry::Registry;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use tercet_core::records::Broken;
 use tercet_core::rejection::Code;
 
 const OPENMETRICS: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
@@ -55,6 +57,22 @@ struct AuditLabels {
     by: String,
 }
 
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct LeaseLabels {
+    tenant: String,
+    lease: String,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct HolderLabels {
+    tenant: String,
+    lease: String,
+    holder: String,
+}
+
+/// The most leases that are measured; the rest is in `/v1`.
+const MAX_LEASES: usize = 1_000;
+
 pub struct Metrics {
     registry: Registry,
     requests: Family<RouteLabels, Counter>,
@@ -70,6 +88,9 @@ pub struct Metrics {
     signed_size: Number,
     missing_bodies: Number,
     evidence: Number,
+    lease_holder: Family<HolderLabels, Number>,
+    lease_transitions: Family<LeaseLabels, Number>,
+    lease_vacant_ms: Family<LeaseLabels, Number>,
     applied: Number,
     term: Number,
     is_leader: Number,
@@ -96,6 +117,9 @@ impl Metrics {
             signed_size: Number::default(),
             missing_bodies: Number::default(),
             evidence: Number::default(),
+            lease_holder: Family::default(),
+            lease_transitions: Family::default(),
+            lease_vacant_ms: Family::default(),
             applied: Number::default(),
             term: Number::default(),
             is_leader: Number::default(),
@@ -125,6 +149,11 @@ impl Metrics {
         registry.register("signed_size", "Size in this cloud's latest signed note", self.signed_size.clone());
         registry.register("missing_bodies", "Voted events whose body is not here", self.missing_bodies.clone());
         registry.register("evidence_held", "Pieces of evidence held", self.evidence.clone());
+        let holder = "The fencing token of the latest holder that this cloud was shown";
+        registry.register("lease_fencing_token", holder, self.lease_holder.clone());
+        registry.register("lease_transitions", "How often a lease changed hands", self.lease_transitions.clone());
+        let vacant = "Milliseconds without a holder between tenures";
+        registry.register("lease_vacant_ms", vacant, self.lease_vacant_ms.clone());
         registry.register("applied_index", "Log index up to which this node has applied", self.applied.clone());
         registry.register("raft_term", "Raft term", self.term.clone());
         registry.register("is_leader", "1 if this node leads its cloud", self.is_leader.clone());
@@ -132,6 +161,26 @@ impl Metrics {
         registry.register("queued_submissions", "Submissions that wait to be proposed", self.queued.clone());
         registry.register("waiting_requests", "Requests that wait for a level", self.waiters.clone());
         registry.register("watchers", "Watch streams", self.watchers.clone());
+    }
+
+    fn refresh_leases(&self, view: &View<'_>) -> Result<(), Broken> {
+        // Who held a lease before is no longer told.
+        self.lease_holder.clear();
+        let mut left = MAX_LEASES;
+        for tenant in view.state.tenants() {
+            for lease in view.state.leases(view.records, &tenant.id)?.into_iter().take(left) {
+                left -= 1;
+                let (tenant, name) = (tenant.id.to_string(), lease.spec.lease.to_string());
+                let labels = LeaseLabels { tenant: tenant.clone(), lease: name.clone() };
+                self.lease_transitions.get_or_create(&labels).set(lease.transitions);
+                self.lease_vacant_ms.get_or_create(&labels).set(lease.vacant_ms);
+                if let Some(tenure) = &lease.tenure {
+                    let labels = HolderLabels { tenant, lease: name, holder: tenure.holder.to_string() };
+                    self.lease_holder.get_or_create(&labels).set(tenure.token);
+                }
+            }
+        }
+        Ok(())
     }
 
     fn refresh(&self, context: &Context) -> Result<(), Problem> {
@@ -167,6 +216,7 @@ impl Metrics {
             }
             self.missing_bodies.set(view.state.missing_bodies(usize::MAX).len() as u64);
             self.evidence.set(view.state.evidence_ids().len() as u64);
+            self.refresh_leases(&view)?;
             let genesis = view.state.genesis();
             for cloud in genesis.clouds() {
                 let labels = CloudLabels { cloud: cloud.to_string() };

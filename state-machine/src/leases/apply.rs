@@ -47,8 +47,15 @@ fn put(tx: &mut Tx<'_>, spec: &Spec) -> Answer {
         if tx.state.leases(tx.records, &spec.tenant)?.len() >= MAX_LEASES {
             return Ok(Err(Rejection::TooManyLeases(spec.tenant.clone())));
         }
-        let mut lease =
-            Lease { spec: spec.clone(), vote: None, released: None, tenure: None, transitions: 0, changes: 0 };
+        let mut lease = Lease {
+            spec: spec.clone(),
+            vote: None,
+            released: None,
+            tenure: None,
+            transitions: 0,
+            vacant_ms: 0,
+            changes: 0,
+        };
         tx.change(&mut lease, What::Created);
         return Ok(tx.keep_lease(&lease, Reply::Done));
     };
@@ -260,6 +267,11 @@ fn show(tx: &mut Tx<'_>, grant: &Grant) -> Answer {
         Ok(lease) => lease,
         Err(rejection) => return Ok(Err(rejection)),
     };
+    let known = lease.tenure.clone();
+    // What is known, or over, is no news and needs no look at its signatures.
+    if known.as_ref().is_some_and(|known| known.token > claim.token || known.is_of(claim)) {
+        return Ok(Ok(Reply::Done));
+    }
     let granted = match grant.verify(&tx.state.genesis, &tx.state.hot.openings) {
         Ok(granted) => granted,
         Err(error) => return Ok(Err(Rejection::BadGrant(error.to_string()))),
@@ -271,18 +283,12 @@ fn show(tx: &mut Tx<'_>, grant: &Grant) -> Answer {
         ))));
     }
     let now = tx.state.hot.now;
-    let known = lease.tenure.clone();
-    match &known {
-        Some(known) if known.token > claim.token => return Ok(Ok(Reply::Done)),
-        Some(known) if known.is_of(claim) => return Ok(Ok(Reply::Done)),
-        Some(known) if known.token == claim.token => {
-            let (token, holder, other) = (claim.token, known.holder.clone(), claim.holder.clone());
-            tx.change(&mut lease, What::SplitBrain { token, holder: holder.clone(), other: other.clone() });
-            let Claim { tenant, lease: name, .. } = claim.clone();
-            tx.facts.push(Fact::SplitBrain { tenant, lease: name, token, holder, other });
-            return Ok(tx.keep_lease(&lease, Reply::Done));
-        }
-        _ => {}
+    if let Some(known) = known.as_ref().filter(|known| known.token == claim.token) {
+        let (token, holder, other) = (claim.token, known.holder.clone(), claim.holder.clone());
+        tx.change(&mut lease, What::SplitBrain { token, holder: holder.clone(), other: other.clone() });
+        let Claim { tenant, lease: name, .. } = claim.clone();
+        tx.facts.push(Fact::SplitBrain { tenant, lease: name, token, holder, other });
+        return Ok(tx.keep_lease(&lease, Reply::Done));
     }
     let because = match &known {
         None => Because::First,
@@ -293,6 +299,7 @@ fn show(tx: &mut Tx<'_>, grant: &Grant) -> Answer {
     if known.as_ref().is_some_and(|known| known.holder != claim.holder) {
         lease.transitions += 1;
     }
+    lease.vacant_ms += vacant_ms.unwrap_or(0);
     // The release may have come first.
     let of_vote = lease.vote.as_ref().is_some_and(|vote| vote.claim.is_of_tenure(claim));
     let released = of_vote && lease.released.is_some();

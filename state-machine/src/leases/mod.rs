@@ -137,6 +137,8 @@ pub struct Lease {
     pub tenure: Option<Tenure>,
     /// How often the lease changed hands, as far as this cloud was shown.
     pub transitions: u64,
+    /// How long nobody held it between two tenures, all together.
+    pub vacant_ms: u64,
     /// Rows of history so far; the next one gets this number.
     pub changes: u64,
 }

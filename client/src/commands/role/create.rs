@@ -1,6 +1,6 @@
 //! `tercet role create`.
 
-use super::{parse_holder, parse_lease, put_everywhere};
+use super::{Views, parse_holder, parse_lease, put_everywhere};
 use crate::exit::Failure;
 use crate::output;
 use crate::session::{Globals, TenantArgs, parse_duration};
@@ -54,6 +54,13 @@ pub async fn run(globals: &Globals, command: Create) -> Result<(), Failure> {
         preferred: command.preferred,
         frozen: false,
     };
+    // Running it again neither thaws the role nor forgets who goes first.
+    let mut spec = spec;
+    if let Ok(known) = Views::ask(&client, &spec.tenant, &spec.lease).await {
+        let known = known.views[0].spec();
+        spec.frozen = known.frozen;
+        spec.preferred = spec.preferred.or(known.preferred);
+    }
     let clouds: Vec<&CloudId> = client.clouds().iter().map(|cloud| &cloud.name).collect();
     if !command.plan {
         put_everywhere(&client, &spec).await?;
