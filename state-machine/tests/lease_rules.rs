@@ -232,6 +232,30 @@ fn a_cloud_that_was_away_joins_a_tenure_once_it_was_shown_the_grant() {
 }
 
 #[test]
+fn a_cloud_that_voted_for_who_lost_a_split_vote_joins_the_winner() {
+    let mut world = World::new("global");
+    let (bob, ada) = (claim("bob", 3, 0), claim("ada", 3, 1));
+    world.vote("gcp", &bob, None).unwrap();
+    assert_eq!(world.refused("gcp", &ada, Some(bob.ballot())), "stale_token");
+    world.show("gcp", &claim("ada", 3, 0));
+    assert_eq!(world.refused("gcp", &ada, None), "lease_held");
+    world.release("gcp", &bob, None);
+    assert_eq!(world.refused("gcp", &claim("ada", 3, 0), None), "stale_token", "its key was Bob's");
+    world.vote("gcp", &ada, None).unwrap();
+    assert_eq!(world.refused("gcp", &claim("bob", 3, 2), Some(ada.ballot())), "stale_token");
+}
+
+#[test]
+fn a_candidate_asks_for_no_higher_token_than_the_clouds_that_are_free() {
+    let world = World::new("global");
+    let look = |name: &str, least_token, free_in_ms| Look { cloud: id(name), least_token, free_in_ms };
+    let mut campaign = world.campaign("global", "ada");
+    let looks = [look("aws", 3, Some(0)), look("azure", 4, Some(900)), look("gcp", 2, Some(0))];
+    assert_eq!(campaign.plan(&looks), Plan::Ask);
+    assert_eq!(campaign.ask(Duration::ZERO).claim.token, 3);
+}
+
+#[test]
 fn a_lease_of_one_cloud_is_voted_on_there_alone() {
     let mut world = World::new("cloud:gcp");
     assert_eq!(world.refused("aws", &claim("ada", 1, 0), None), "invalid_request");

@@ -159,7 +159,7 @@ fn the_container_follows_the_role_when_the_leading_agent_and_a_cloud_are_killed(
     // The role stays where it is when a cloud is gone, and moves when its container's agent goes as well.
     agents.cluster.kill_cloud("aws");
     agents.run(first);
-    assert_eq!(agents.settled(), (second, next));
+    assert_eq!(agents.settled(), (second, next), "{}", agents.outputs());
     agents.kill(second);
     let (third, last) = agents.settled_after(next);
     assert!(third != second && last > next, "{second} with {next}, then {third} with {last}");

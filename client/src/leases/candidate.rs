@@ -10,23 +10,27 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 use tercet_core::certificate::TrustBundle;
 use tercet_core::ids::{CloudId, HolderId, LeaseId, TenantId};
-use tercet_core::leases::{Campaign, Grant, Look, Plan, Release, Scope, Spec, Unusable};
+use tercet_core::leases::{Campaign, Grant, Look, Plan, Release, Scope, SignedVote, Spec, Unusable};
 use tercet_core::signature::SigningKey;
 use tokio::sync::{mpsc, watch};
 use tokio::task::JoinHandle;
-use tokio::time::Instant;
+use tokio::time::{Instant, timeout_at};
 
 /// How long a candidate waits at most until it looks again: a holder may release.
 const LOOK_AGAIN: Duration = Duration::from_millis(250);
-/// How long a look at the clouds may take.
+/// How long a look at the clouds may take, and how long it waits for the others once enough have answered.
 const LOOK_TIMEOUT: Duration = Duration::from_secs(2);
+const LOOK_GRACE: Duration = Duration::from_millis(50);
 /// Pause after too few clouds answered, and the least one after a split vote.
 const UNREACHABLE_PAUSE: Duration = Duration::from_millis(500);
 const SPLIT_PAUSE: Duration = Duration::from_millis(50);
 /// How long clouds are told of a grant or a release.
 const TELL_TIMEOUT: Duration = Duration::from_secs(10);
-/// A lease is renewed so many times in its duration.
+/// A lease is renewed so many times in its duration, and no round of votes takes longer than the time between two: a
+/// cloud that hangs must not hold up the next one.
 const RENEWALS: u32 = 3;
+/// How often a holder looks at its clock at least. A timer stands still while the machine sleeps, this clock does not.
+const CLOCK_LOOK: Duration = Duration::from_millis(100);
 
 /// Somebody who wants a lease.
 pub struct Candidate {
@@ -44,6 +48,8 @@ struct Shared {
     duration: Duration,
     /// Clouds that have to be shown the grant again.
     unaware: Mutex<BTreeSet<CloudId>>,
+    /// What was given back last.
+    released: Mutex<Option<Arc<Release>>>,
     renewed: watch::Sender<()>,
 }
 
@@ -86,6 +92,7 @@ impl Candidate {
             campaign: Mutex::new(campaign),
             duration,
             unaware: Mutex::default(),
+            released: Mutex::default(),
             renewed: watch::Sender::new(()),
         };
         Ok(Self { shared: Arc::new(shared), holder, tenant, lease })
@@ -130,22 +137,28 @@ impl Candidate {
         Ok(Held { shared: self.shared.clone(), renewing })
     }
 
-    /// Asks all voters how the lease stands, and stops to wait as soon as enough are free.
+    /// Asks all voters how the lease stands, and stops to wait as soon as enough are free, or soon after enough have
+    /// said that they are not.
     async fn look(&self) -> (Plan, Option<Error>) {
         let patience = Patience::once(LOOK_TIMEOUT.min(self.shared.duration));
         let ask = |cloud| self.shared.client.lease(cloud, &self.tenant, &self.lease, Some(&self.holder), patience);
         let mut asked: FuturesUnordered<_> = self.shared.voters.iter().map(ask).collect();
         let (mut looks, mut why): (Vec<Look>, _) = (Vec::new(), None);
-        while let Some(answer) = asked.next().await {
+        let mut until = Instant::now() + LOOK_TIMEOUT;
+        let mut plan = Plan::Unreachable;
+        while let Ok(Some(answer)) = timeout_at(until, asked.next()).await {
             match answer {
                 Ok(view) => looks.push(view.look()),
                 Err(error) => why = Some(error),
             }
-            if self.shared.campaign().plan(&looks) == Plan::Ask {
-                return (Plan::Ask, why);
+            plan = self.shared.campaign().plan(&looks);
+            match plan {
+                Plan::Ask => break,
+                Plan::Wait(_) => until = until.min(Instant::now() + LOOK_GRACE),
+                Plan::Unreachable => {}
             }
         }
-        (self.shared.campaign().plan(&looks), why)
+        (plan, why)
     }
 }
 
@@ -182,9 +195,10 @@ impl Shared {
         lock(&self.campaign)
     }
 
-    /// Sends one claim to all voters, and returns as soon as enough have voted, or all have answered. Late votes are
-    /// still heard.
+    /// Sends one claim to all voters, and returns as soon as enough have voted, all have answered, or it is time for
+    /// another claim. Late votes are still heard until there is one.
     async fn round(self: &Arc<Self>) -> bool {
+        let until = Instant::now() + self.duration / RENEWALS;
         let signed = Arc::new(self.campaign().ask(boottime()));
         let (answered, mut answers) = mpsc::unbounded_channel();
         for cloud in self.voters.clone() {
@@ -198,6 +212,9 @@ impl Shared {
                             shared.learn().await;
                             // With the keys of a new epoch it may verify.
                             let _ = shared.campaign().hear(vote);
+                        } else if let Some(release) = shared.released_meanwhile(&vote) {
+                            // The release may have overtaken the claim.
+                            let _ = shared.client.release_lease(&cloud, &release, TELL_TIMEOUT).await;
                         }
                     }
                     Err(error) => {
@@ -212,7 +229,7 @@ impl Shared {
             });
         }
         drop(answered);
-        while answers.recv().await.is_some() {
+        while let Ok(Some(())) = timeout_at(until, answers.recv()).await {
             if self.campaign().is_granted() {
                 return true;
             }
@@ -231,6 +248,11 @@ impl Shared {
         let mut openings = self.trust.openings.clone();
         openings.extend(trust.openings.into_iter().filter(|opening| !self.trust.openings.contains(opening)));
         self.campaign().learn(openings);
+    }
+
+    /// The release of this vote's tenure, if it was given back.
+    fn released_meanwhile(&self, vote: &SignedVote) -> Option<Arc<Release>> {
+        lock(&self.released).clone().filter(|release| release.token == vote.vote.claim.token)
     }
 
     /// Shows the grant to every cloud that may not know it.
@@ -252,6 +274,7 @@ impl Shared {
     async fn give_back(self: &Arc<Self>, to: Option<HolderId>) {
         let Some(release) = self.campaign().release(to) else { return };
         let release: Arc<Release> = Arc::new(release);
+        *lock(&self.released) = Some(release.clone());
         let (told, mut tellings) = mpsc::unbounded_channel();
         for cloud in self.voters.clone() {
             let (shared, release, told) = (self.clone(), release.clone(), told.clone());
@@ -312,7 +335,7 @@ impl Held {
                 return;
             }
             tokio::select! {
-                () = tokio::time::sleep(left - margin) => {}
+                () = tokio::time::sleep(CLOCK_LOOK.min(left - margin)) => {}
                 _ = renewed.changed() => {}
             }
         }

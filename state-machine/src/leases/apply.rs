@@ -160,10 +160,11 @@ impl State {
         }
         let least = self.least_token(lease);
         let floor = self.token_floor();
-        // A cloud that was away when a tenure began may join it once it was shown the grant. A tenure from before
-        // a cloud was renewed it does not join: what came after that may be forgotten.
+        // A cloud that was away when a tenure began, or voted for somebody else who did not win, may join it once it
+        // was shown the grant: the quorum that voted for this token has no vote left for another claim with it. A
+        // tenure from before a cloud was renewed it does not join: what came after that may be forgotten.
         let shown = lease.tenure.as_ref().is_some_and(|tenure| tenure.is_of(claim));
-        let joins = shown && claim.token > floor && known.is_none_or(|vote| vote.claim.token < claim.token);
+        let joins = shown && claim.token > floor && known.is_none_or(|vote| vote.claim.ballot() < claim.ballot());
         if claim.token < least && !joins {
             return Err(Rejection::StaleToken { lease: spec.lease.clone(), least });
         }

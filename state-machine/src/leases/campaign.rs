@@ -101,8 +101,14 @@ impl Campaign {
         for (wait, cloud) in free {
             clouds.insert(cloud);
             if self.spec.scope.is_met(&self.genesis, &clouds) {
-                usable.iter().for_each(|look| self.at_least(look.least_token));
-                return if wait == 0 { Plan::Ask } else { Plan::Wait(Duration::from_millis(wait)) };
+                if wait > 0 {
+                    return Plan::Wait(Duration::from_millis(wait));
+                }
+                // Not beyond what a cloud asks for that is not free: it may just have voted for another candidate, and
+                // the one of the two who does not win has to leave a vote that can still join the other one's tenure.
+                let free_now = usable.iter().filter(|look| look.free_in_ms == Some(0));
+                free_now.for_each(|look| self.at_least(look.least_token));
+                return Plan::Ask;
             }
         }
         Plan::Unreachable
