@@ -25,6 +25,10 @@ impl Cli {
         Self { context: Some(data_dir.join("context.toml")) }
     }
 
+    pub fn with_context(context: PathBuf) -> Self {
+        Self { context: Some(context) }
+    }
+
     /// Knows no cluster at all: what an outsider has.
     pub fn offline() -> Self {
         Self { context: None }

@@ -1,11 +1,12 @@
-//! A TCP link that a test can cut and heal: put between two nodes by giving each a `cluster.toml`
-//! that names the proxy as the other one's address. TLS runs through it end to end.
+//! A TCP link that a test can cut, silence and heal: put between two nodes by giving each a
+//! `cluster.toml` that names the proxy as the other one's address, or before a node by a context of
+//! its own. TLS runs through it end to end.
 
 use std::collections::HashMap;
 use std::io::{Read, Write};
 use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Condvar, Mutex};
 
 /// A link to one address.
 #[derive(Debug)]
@@ -19,6 +20,9 @@ pub struct Proxy {
 struct Shared {
     target: SocketAddr,
     cut: AtomicBool,
+    /// Nothing gets through, and nobody is told.
+    silent: Mutex<bool>,
+    changed: Condvar,
     closed: AtomicBool,
     next: AtomicU64,
     open: Mutex<HashMap<u64, (TcpStream, TcpStream)>>,
@@ -26,11 +30,14 @@ struct Shared {
 
 impl Proxy {
     pub fn start(target: SocketAddr, cut: bool) -> Self {
-        let listener = TcpListener::bind("127.0.0.1:0").expect("a free port on loopback");
+        // At the same address, which is what the target's certificate names.
+        let listener = TcpListener::bind((target.ip(), 0)).expect("a free port on loopback");
         let address = listener.local_addr().expect("a bound socket has an address");
         let shared = Arc::new(Shared {
             target,
             cut: AtomicBool::new(cut),
+            silent: Mutex::new(false),
+            changed: Condvar::new(),
             closed: AtomicBool::new(false),
             next: AtomicU64::new(0),
             open: Mutex::default(),
@@ -53,14 +60,22 @@ impl Proxy {
         self.shared.break_all();
     }
 
+    /// Lets nothing through any more, as a network does that loses every packet.
+    pub fn silence(&self) {
+        self.shared.set_silent(true);
+    }
+
+    /// What was silenced goes on where it was.
     pub fn heal(&self) {
         self.shared.cut.store(false, Ordering::SeqCst);
+        self.shared.set_silent(false);
     }
 }
 
 impl Drop for Proxy {
     fn drop(&mut self) {
         self.shared.closed.store(true, Ordering::SeqCst);
+        self.shared.set_silent(false);
         self.shared.break_all();
         // Wakes the accepting thread, which then ends.
         let _ = TcpStream::connect(self.address);
@@ -68,6 +83,28 @@ impl Drop for Proxy {
 }
 
 impl Shared {
+    fn set_silent(&self, silent: bool) {
+        *self.silent.lock().expect("no thread panics while it holds this") = silent;
+        self.changed.notify_all();
+    }
+
+    fn pass(&self) {
+        let silent = self.silent.lock().expect("no thread panics while it holds this");
+        drop(self.changed.wait_while(silent, |silent| *silent).expect("no thread panics while it holds this"));
+    }
+
+    /// Copies until one side ends, and then ends both.
+    fn pump(&self, mut from: TcpStream, mut to: TcpStream) {
+        let mut buffer = vec![0; 64 << 10];
+        while let Ok(count @ 1..) = from.read(&mut buffer) {
+            self.pass();
+            if to.write_all(&buffer[..count]).is_err() {
+                break;
+            }
+        }
+        let _ = (from.shutdown(Shutdown::Both), to.shutdown(Shutdown::Both));
+    }
+
     fn break_all(&self) {
         for (_, (a, b)) in self.open.lock().expect("no thread panics while it holds the links").drain() {
             let _ = a.shutdown(Shutdown::Both);
@@ -91,20 +128,9 @@ impl Shared {
         }
         let shared = self.clone();
         std::thread::spawn(move || {
-            pump(near_in, far_out);
+            shared.pump(near_in, far_out);
             shared.open.lock().expect("no thread panics while it holds the links").remove(&id);
         });
-        std::thread::spawn(move || pump(far, near));
+        std::thread::spawn(move || self.pump(far, near));
     }
-}
-
-/// Copies until one side ends, and then ends both.
-fn pump(mut from: TcpStream, mut to: TcpStream) {
-    let mut buffer = vec![0; 64 << 10];
-    while let Ok(count @ 1..) = from.read(&mut buffer) {
-        if to.write_all(&buffer[..count]).is_err() {
-            break;
-        }
-    }
-    let _ = (from.shutdown(Shutdown::Both), to.shutdown(Shutdown::Both));
 }

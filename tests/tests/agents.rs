@@ -6,12 +6,16 @@ use nix::unistd::Pid;
 use serde_json::Value;
 use std::io::{Read, Write};
 use std::net::{TcpListener, TcpStream};
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
+use tercet_tests::cluster::CLOUDS;
 use tercet_tests::process::Process;
+use tercet_tests::proxy::Proxy;
 use tercet_tests::wait::check;
-use tercet_tests::{Cluster, Engine, engine, eventually};
+use tercet_tests::{Cli, Cluster, Engine, engine, eventually};
 
 const LIMIT: Duration = Duration::from_secs(90);
 const LEASE: Duration = Duration::from_secs(4);
@@ -23,6 +27,68 @@ struct Agents {
     ports: Vec<u16>,
     /// Where each agent answers leader-only requests.
     listen: Vec<u16>,
+    /// Each agent's network.
+    links: Vec<Vec<Proxy>>,
+    record: Record,
+}
+
+/// Which container answered which token, at every moment from the start.
+struct Record {
+    stop: Arc<AtomicBool>,
+    probes: Vec<JoinHandle<Vec<Answer>>>,
+}
+
+struct Answer {
+    asked: Instant,
+    answered: Instant,
+    token: u64,
+    text: String,
+}
+
+impl Record {
+    fn start(ports: &[u16]) -> Self {
+        let stop = Arc::new(AtomicBool::new(false));
+        let probe = |port: &u16| {
+            let (port, stop) = (*port, stop.clone());
+            std::thread::spawn(move || {
+                let mut answers = Vec::new();
+                while !stop.load(Ordering::SeqCst) {
+                    let asked = Instant::now();
+                    let text = get(port);
+                    let answered = Instant::now();
+                    if let Ok(text) = text
+                        && let Some(token) = text.split(' ').nth(1).and_then(|token| token.parse().ok())
+                    {
+                        answers.push(Answer { asked, answered, token, text });
+                    }
+                    std::thread::sleep(Duration::from_millis(10));
+                }
+                answers
+            })
+        };
+        let probes = ports.iter().map(probe).collect();
+        Self { stop, probes }
+    }
+
+    /// Whoever was asked after somebody answered with a higher token did not act any more.
+    fn one_owner_at_every_moment(self) {
+        self.stop.store(true, Ordering::SeqCst);
+        let mut answers: Vec<Answer> = self.probes.into_iter().flat_map(|probe| probe.join().unwrap()).collect();
+        answers.sort_by_key(|answer| answer.answered);
+        let mut by_asked: Vec<&Answer> = answers.iter().collect();
+        by_asked.sort_by_key(|answer| answer.asked);
+        let (mut highest, mut before) = (None::<&Answer>, answers.iter().peekable());
+        for answer in by_asked {
+            while let Some(earlier) = before.next_if(|earlier| earlier.answered < answer.asked) {
+                highest = highest.into_iter().chain([earlier]).max_by_key(|answer| answer.token);
+            }
+            if let Some(highest) = highest.filter(|highest| highest.token > answer.token) {
+                let late = answer.asked - highest.answered;
+                panic!("{:?} acted {late:?} after {:?}", answer.text, highest.text);
+            }
+        }
+        eprintln!("{} answers, one owner at every moment", answers.len());
+    }
 }
 
 fn free_port() -> u16 {
@@ -37,7 +103,9 @@ impl Agents {
         cli.json(&["role", "create", "primary", "--scope", "global", "--lease", "4s"]);
         let free = || (0..3).map(|_| free_port()).collect();
         let (ports, listen): (Vec<u16>, Vec<u16>) = (free(), free());
-        let mut this = Self { cluster, engines, agents: (0..3).map(|_| None).collect(), ports, listen };
+        let links = (0..3).map(|at| links(&cluster, at)).collect();
+        let record = Record::start(&ports);
+        let mut this = Self { cluster, engines, agents: (0..3).map(|_| None).collect(), ports, listen, links, record };
         for at in 0..3 {
             cli.json(&["agent", "create", &name(at), "--stale", "20s"]);
             let config = format!(
@@ -65,7 +133,8 @@ impl Agents {
 
     fn run(&mut self, at: usize) {
         let config = self.config(at);
-        self.agents[at] = Some(self.cluster.cli().start(&["agent", "run", config.to_str().unwrap()]));
+        let cli = Cli::with_context(context(&self.cluster, at));
+        self.agents[at] = Some(cli.start(&["agent", "run", config.to_str().unwrap()]));
     }
 
     /// The agent that holds the role, its token, and that its container answers with it.
@@ -119,6 +188,24 @@ impl Agents {
     }
 }
 
+/// Writes a context that leads to every node through a link of its own.
+fn links(cluster: &Cluster, at: usize) -> Vec<Proxy> {
+    let mut text = std::fs::read_to_string(cluster.data_dir().join("context.toml")).unwrap();
+    let mut links = Vec::new();
+    for node in CLOUDS.iter().flat_map(|cloud| cluster.nodes(cloud)) {
+        let url = cluster.url(&node);
+        let link = Proxy::start(url.strip_prefix("https://").unwrap().parse().unwrap(), false);
+        text = text.replace(&url, &format!("https://{}", link.address));
+        links.push(link);
+    }
+    std::fs::write(context(cluster, at), text).unwrap();
+    links
+}
+
+fn context(cluster: &Cluster, at: usize) -> PathBuf {
+    cluster.data_dir().join(format!("context-{at}.toml"))
+}
+
 fn name(at: usize) -> String {
     format!("web-{at}")
 }
@@ -140,7 +227,7 @@ fn exchange(port: u16, request: &str) -> Result<String, String> {
 }
 
 #[test]
-fn the_container_follows_the_role_when_the_leading_agent_and_a_cloud_are_killed() {
+fn the_container_follows_the_role_when_the_leading_agent_or_a_cloud_is_killed_or_its_network_goes_silent() {
     let Some(mut agents) = Agents::start("cold") else { return };
     let (first, token) = agents.settled();
     for at in (0..3).filter(|at| *at != first) {
@@ -167,8 +254,25 @@ fn the_container_follows_the_role_when_the_leading_agent_and_a_cloud_are_killed(
     // A container that ends by itself is started again.
     agents.engines[third].docker(&["kill", "web"]).unwrap();
     assert_eq!(agents.settled(), (third, last));
+
+    // Who hears nothing any more stops in time, and takes part again when it does.
+    agents.run(second);
+    let silent = Instant::now();
+    agents.links[third].iter().for_each(Proxy::silence);
+    let (fourth, newest) = agents.settled_after(last);
+    eprintln!("served again {:.2} s after the network went silent", silent.elapsed().as_secs_f64());
+    assert!(fourth != third && newest > last, "{third} with {last}, then {fourth} with {newest}");
+    assert!(agents.engines[third].running().is_empty(), "the container outlived its role");
+    agents.links[third].iter().for_each(Proxy::heal);
+    agents.kill(fourth);
+    agents.kill((0..3).find(|at| ![third, fourth].contains(at)).unwrap());
+    let (back, highest) = agents.settled_after(newest);
+    assert_eq!(back, third);
+
     let tokens: Vec<u64> = agents.history().iter().filter_map(|acquired| acquired["token"].as_u64()).collect();
-    assert!(tokens.windows(2).all(|pair| pair[0] < pair[1]) && tokens.len() == 3, "{tokens:?}");
+    assert!(tokens.windows(2).all(|pair| pair[0] < pair[1]) && tokens.len() == 5, "{tokens:?}");
+    assert_eq!(tokens.last(), Some(&highest));
+    agents.record.one_owner_at_every_moment();
 }
 
 fn only_the_leader_deploys(agents: &Agents, leader: usize, token: u64) {
