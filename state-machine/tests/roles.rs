@@ -342,4 +342,5 @@ scripts!(
     a_frozen_lease_has_no_election,
     an_unreachable_cloud_does_not_stop_a_global_lease,
     a_split_vote_is_taken_back,
+    nobody_waits_for_who_did_not_renew,
 );

@@ -25,7 +25,7 @@ use std::time::Duration;
 use tercet_core::agents::Standing;
 use tercet_core::certificate::TrustBundle;
 use tercet_core::ids::{FedId, HolderId, LeaseId, TenantId};
-use tokio::sync::{Notify, mpsc, oneshot, watch};
+use tokio::sync::{mpsc, oneshot, watch};
 use tokio::task::JoinSet;
 
 /// How long one call to a cloud may take.
@@ -46,7 +46,7 @@ struct Shared {
     engine: Option<Engine>,
     standing: Mutex<BTreeMap<LeaseId, Standing>>,
     /// Something changed that the clouds should hear of at once.
-    news: Notify,
+    news: watch::Sender<()>,
     deployments: BTreeMap<LeaseId, mpsc::Sender<Deployment>>,
 }
 
@@ -68,7 +68,7 @@ impl Shared {
         let before = known.clone();
         change(known);
         if *known != before {
-            self.news.notify_one();
+            self.news.send_replace(());
         }
     }
 }
@@ -114,7 +114,7 @@ pub async fn run(
         report_every: config.report_every,
         state_dir: config.state_dir.clone(),
         engine,
-        news: Notify::new(),
+        news: watch::Sender::new(()),
         deployments,
     });
     let mut parts = JoinSet::new();

@@ -162,7 +162,12 @@ impl Client {
             call = call.query("candidate", candidate);
         }
         let answer = self.send_for(&Route::Only(cloud.clone()), &bounded(call, patience), patience).await?;
-        Ok(answer.json::<One>()?.lease)
+        let view = answer.json::<One>()?.lease;
+        if view.cloud != *cloud {
+            let why = format!("it answers for cloud {}, the context says that it is of {cloud}", view.cloud);
+            return Err(Error::Protocol { node: answer.node, why });
+        }
+        Ok(view)
     }
 
     /// The latest changes of a lease on one cloud, the newest first.

@@ -35,9 +35,22 @@ const CLOCK_LOOK: Duration = Duration::from_millis(100);
 /// Somebody who wants a lease.
 pub struct Candidate {
     shared: Arc<Shared>,
+    waiting: watch::Sender<Waiting>,
     holder: HolderId,
     tenant: TenantId,
     lease: LeaseId,
+}
+
+/// Why a candidate does not hold the lease yet.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub enum Waiting {
+    /// Somebody else holds it, or better candidates are given their turn.
+    #[default]
+    Turn,
+    /// Too few clouds answer, or may vote: the last one's reason.
+    Clouds(String),
+    /// Nobody new gets a vote.
+    Frozen,
 }
 
 struct Shared {
@@ -95,12 +108,22 @@ impl Candidate {
             released: Mutex::default(),
             renewed: watch::Sender::new(()),
         };
-        Ok(Self { shared: Arc::new(shared), holder, tenant, lease })
+        Ok(Self { shared: Arc::new(shared), waiting: watch::Sender::default(), holder, tenant, lease })
     }
 
     /// How long the lease lasts.
     pub fn duration(&self) -> Duration {
         self.shared.duration
+    }
+
+    /// What `acquire` waits for, while it does.
+    pub fn waiting(&self) -> watch::Receiver<Waiting> {
+        self.waiting.subscribe()
+    }
+
+    /// Takes votes back that were too few, for whoever stops to wait.
+    pub async fn withdraw(&self) {
+        self.shared.give_back(None).await;
     }
 
     /// Waits until it is this candidate's turn, and wins the lease. Gives up after `patience`, if there is one. What is
@@ -116,8 +139,12 @@ impl Candidate {
                         random(SPLIT_PAUSE.max(self.shared.duration / 2))
                     }
                 },
-                (Plan::Wait(wait), _) => wait.min(LOOK_AGAIN),
+                (Plan::Wait(wait), _) => {
+                    self.wait_for(Waiting::Turn);
+                    wait.min(LOOK_AGAIN)
+                }
                 (Plan::Unreachable, why) => {
+                    self.wait_for(why.as_ref().map_or(Waiting::Frozen, |why| Waiting::Clouds(why.to_string())));
                     let pause = random(UNREACHABLE_PAUSE);
                     if deadline.is_some_and(|deadline| Instant::now() + pause >= deadline) {
                         return Err(why.unwrap_or_else(|| Error::NoQuorum("the lease is frozen".into())));
@@ -135,6 +162,14 @@ impl Candidate {
         self.shared.tell();
         let renewing = tokio::spawn(renew(self.shared.clone()));
         Ok(Held { shared: self.shared.clone(), renewing })
+    }
+
+    fn wait_for(&self, what: Waiting) {
+        self.waiting.send_if_modified(|waiting| {
+            let news = std::mem::discriminant(waiting) != std::mem::discriminant(&what);
+            *waiting = what;
+            news
+        });
     }
 
     /// Asks all voters how the lease stands, and stops to wait as soon as enough are free, or soon after enough have

@@ -38,7 +38,13 @@ pub struct FencedResource {
     /// A grant of another scope would be made by fewer clouds, or by one that lies.
     scope: Scope,
     highest: Option<(u64, PublicKey)>,
-    file: Option<PathBuf>,
+    file: Option<Kept>,
+}
+
+/// A file that one guard has for itself: two would not know each other's highest token.
+struct Kept {
+    path: PathBuf,
+    _lock: fs::File,
 }
 
 impl FencedResource {
@@ -48,15 +54,20 @@ impl FencedResource {
     }
 
     /// A guard that keeps the highest token in a file. A file that cannot be read is an error: without it old tokens
-    /// would be taken again.
+    /// would be taken again; so is one that another guard has open.
     pub fn open(trust: TrustBundle, tenant: TenantId, lease: LeaseId, scope: Scope, file: PathBuf) -> io::Result<Self> {
+        let lock = fs::File::create(beside(&file, ".lock"))?;
+        if let Err(error) = lock.try_lock() {
+            return Err(io::Error::other(format!("{} is another guard's: {error}", file.display())));
+        }
         let highest = match fs::metadata(&file) {
             Err(error) if error.kind() == io::ErrorKind::NotFound => None,
             Err(error) => return Err(error),
             Ok(found) if found.len() > MAX_FILE_BYTES => return Err(damaged(&file)),
             Ok(_) => Some(parse(&fs::read_to_string(&file)?).ok_or_else(|| damaged(&file))?),
         };
-        Ok(Self { highest, file: Some(file), ..Self::new(trust, tenant, lease, scope) })
+        let file = Some(Kept { path: file, _lock: lock });
+        Ok(Self { highest, file, ..Self::new(trust, tenant, lease, scope) })
     }
 
     /// The federation opened another epoch: whose votes verify from now on.
@@ -91,7 +102,7 @@ impl FencedResource {
             _ => {}
         }
         if let Some(file) = &self.file {
-            write(file, &format!("{token} {}\n", granted.session))?;
+            write(&file.path, &format!("{token} {}\n", granted.session))?;
         }
         self.highest = Some((token, granted.session));
         Ok(granted)
@@ -111,9 +122,15 @@ fn damaged(file: &std::path::Path) -> io::Error {
     io::Error::new(io::ErrorKind::InvalidData, text)
 }
 
+fn beside(file: &std::path::Path, suffix: &str) -> PathBuf {
+    let mut name = file.as_os_str().to_owned();
+    name.push(suffix);
+    name.into()
+}
+
 /// Replaces the file, and returns once that is on disk.
 fn write(file: &std::path::Path, text: &str) -> io::Result<()> {
-    let fresh = file.with_extension("new");
+    let fresh = beside(file, ".new");
     let mut out = fs::File::create(&fresh)?;
     out.write_all(text.as_bytes())?;
     out.sync_all()?;
@@ -153,9 +170,11 @@ mod tests {
         let file = folder.path().join("highest");
         assert_eq!(guard("primary", Some(file.clone())).unwrap().admit(&grant()).unwrap().fencing_token, 7);
         let mut again = guard("primary", Some(file.clone())).unwrap();
+        assert!(guard("primary", Some(file.clone())).err().unwrap().to_string().contains("another guard's"));
         assert_eq!(again.highest(), Some(7));
         again.admit(&grant()).expect("the same holder goes on");
         let (_, session) = again.highest.unwrap();
+        drop(again);
         fs::write(&file, format!("9 {session}\n")).unwrap();
         let refused = guard("primary", Some(file)).unwrap().admit(&grant());
         assert!(matches!(refused, Err(NotAdmitted::StaleToken { token: 7, highest: 9 })), "{refused:?}");

@@ -10,6 +10,6 @@ mod clock;
 mod fenced;
 
 pub use api::{AgentView, LeaderView, LeaseView, VoteView};
-pub use candidate::{Candidate, Held, Lost};
+pub use candidate::{Candidate, Held, Lost, Waiting};
 pub use clock::boottime;
 pub use fenced::{FencedResource, NotAdmitted};

@@ -39,10 +39,6 @@ impl Election {
     pub fn leader(&self) -> Option<&HolderId> {
         self.candidates.first().map(|first| &first.agent)
     }
-
-    pub fn place(&self, agent: &HolderId) -> Option<usize> {
-        self.candidates.iter().position(|candidate| candidate.agent == *agent)
-    }
 }
 
 impl AgentRecord {

@@ -281,13 +281,17 @@ impl Tenure {
 }
 
 impl Lease {
-    /// How much longer than necessary this candidate lets pass, so that a better one comes first.
-    /// Agents come in the order of their election; who does not report comes last.
+    /// How much longer than necessary this candidate lets pass, so that a better one comes first. Agents that are ready
+    /// come in the order of their election, then who does not report, and last who did not renew in time.
     fn courtesy(&self, candidate: Option<&HolderId>, election: &Election) -> Duration {
-        let place = match candidate.and_then(|candidate| election.place(candidate)) {
+        let lapsed = self.vote.as_ref().filter(|_| self.released.is_none()).map(|vote| &vote.claim.holder);
+        let ready = election.candidates.iter().filter(|candidate| candidate.ready).map(|candidate| &candidate.agent);
+        let awaited: Vec<&HolderId> = ready.filter(|agent| Some(*agent) != lapsed).collect();
+        let preferred = self.spec.preferred.as_ref().filter(|preferred| Some(*preferred) != lapsed);
+        let place = match awaited.iter().position(|agent| Some(*agent) == candidate) {
             Some(place) => place,
-            None if self.spec.preferred.as_ref().is_some_and(|preferred| Some(preferred) == candidate) => 0,
-            None => election.candidates.len() + usize::from(self.spec.preferred.is_some()),
+            None if preferred.is_some() && preferred == candidate => 0,
+            None => awaited.len() + usize::from(preferred.is_some()),
         };
         let step = u64::from(self.spec.duration_ms) / 4;
         MAX_COURTESY.min(Duration::from_millis(step.saturating_mul(place as u64)))

@@ -1,6 +1,6 @@
 //! `tercet role freeze`, `thaw`, `prefer` and `handover`.
 
-use super::{Views, parse_holder, parse_lease, put_everywhere};
+use super::{Views, parse_holder, parse_lease, put_everywhere, put_where_they_answer};
 use crate::exit::{Failure, REFUSED, TIMED_OUT};
 use crate::output;
 use crate::session::{Globals, TenantArgs};
@@ -154,7 +154,8 @@ pub async fn handover(globals: &Globals, command: &Handover) -> Result<(), Failu
         eprintln!("{from} holds {name}; it would release it to {to}, which is ready");
         return show(globals, true, &before, &spec);
     }
-    put_everywhere(&client, &spec).await?;
+    // Without one cloud the wish arrives all the same: the holder asks one that answers.
+    let told = put_where_they_answer(&client, &spec).await?;
     let begun = Instant::now();
     let moved = loop {
         let views = Views::ask(&client, &tenant, name).await?;
@@ -165,7 +166,10 @@ pub async fn handover(globals: &Globals, command: &Handover) -> Result<(), Failu
         }
     };
     // Who goes first afterwards is what it was.
-    put_everywhere(&client, &before).await?;
+    let taken_back = put_where_they_answer(&client, &before).await?;
+    for cloud in told.iter().filter(|cloud| !taken_back.contains(cloud)) {
+        eprintln!("cloud {cloud} did not take the wish back; do it with `tercet role prefer {name}` when it answers");
+    }
     let Some(token) = moved else {
         let why = format!("{from} did not hand {name} over to {to} within {timeout:?}; the wish is taken back");
         return Err(Failure::new(TIMED_OUT, why));

@@ -11,11 +11,17 @@ use crate::exit::{Failure, NO_QUORUM, REFUSED};
 use crate::session::Globals;
 use clap::Subcommand;
 use futures::future::join_all;
+use futures::stream::{FuturesUnordered, StreamExt};
 use std::collections::BTreeMap;
+use std::time::Duration;
 use tercet::leases::LeaseView;
 use tercet::{Client, Error};
 use tercet_core::ids::{CloudId, HolderId, LeaseId, TenantId};
-use tercet_core::leases::Spec;
+use tercet_core::leases::{Scope, Spec};
+use tokio::time::{Instant, timeout_at};
+
+/// How long the other clouds are waited for once enough have answered.
+const GRACE: Duration = Duration::from_millis(300);
 
 #[derive(Debug, Subcommand)]
 pub enum Command {
@@ -68,34 +74,54 @@ pub struct Views {
 }
 
 impl Views {
-    /// Asks all clouds; at least one has to know the role.
+    /// Asks all clouds; at least one has to know the role. Once enough have answered, a cloud that is away is not waited
+    /// for.
     pub async fn ask(client: &Client, tenant: &TenantId, lease: &LeaseId) -> Result<Self, Failure> {
         let patience = client.patience();
-        let ask = |cloud| client.lease(cloud, tenant, lease, None, patience);
-        let answers = join_all(client.clouds().iter().map(|cloud| ask(&cloud.name))).await;
-        let (mut views, mut silent) = (Vec::new(), BTreeMap::new());
-        for (cloud, answer) in client.clouds().iter().zip(answers) {
+        let ask = async |cloud: &CloudId| (cloud.clone(), client.lease(cloud, tenant, lease, None, patience).await);
+        let mut asked: FuturesUnordered<_> = client.clouds().iter().map(|cloud| ask(&cloud.name)).collect();
+        let (mut this, mut until) = (Self { views: Vec::new(), silent: BTreeMap::new() }, None);
+        loop {
+            let answer = match until {
+                None => Ok(asked.next().await),
+                Some(until) => timeout_at(until, asked.next()).await,
+            };
             match answer {
-                Ok(view) => views.push(view),
-                Err(error) => drop(silent.insert(cloud.name.clone(), error)),
+                Ok(Some((_, Ok(view)))) => this.views.push(view),
+                Ok(Some((cloud, Err(error)))) => drop(this.silent.insert(cloud, error)),
+                Ok(None) | Err(_) => break,
+            }
+            if this.needed(client.clouds().len()).is_some_and(|needed| this.views.len() >= needed) {
+                until = until.or(Some(Instant::now() + GRACE));
             }
         }
-        if views.is_empty() {
-            let refused = silent.into_values().max_by_key(|error| matches!(error, Error::Refused(_)));
+        if this.views.is_empty() {
+            let refused = this.silent.into_values().max_by_key(|error| matches!(error, Error::Refused(_)));
             return Err(refused.map_or_else(|| Failure::usage("the context names no cloud"), Failure::from));
         }
-        Ok(Self { views, silent })
+        for cloud in client.clouds() {
+            if !this.silent.contains_key(&cloud.name) && !this.views.iter().any(|view| view.cloud == cloud.name) {
+                let late = Error::NoQuorum(format!("no answer within {GRACE:?} of the others"));
+                this.silent.insert(cloud.name.clone(), late);
+            }
+        }
+        this.views.sort_by(|a, b| a.cloud.cmp(&b.cloud));
+        Ok(this)
+    }
+
+    /// How many of so many clouds have to name the holder.
+    fn needed(&self, clouds: usize) -> Option<usize> {
+        Some(match &self.views.first()?.scope {
+            Scope::Cloud(_) => 1,
+            Scope::Global => clouds / 2 + 1,
+            Scope::Strict => clouds,
+        })
     }
 
     /// Who holds the role: the one whom enough clouds name. A quorum is counted in clouds of equal weight, which is
     /// how a reader without the trust bundle sees it; what decides is the grant.
     pub fn holder(&self, clouds: usize) -> Option<(&HolderId, u64)> {
-        use tercet_core::leases::Scope;
-        let needed = match &self.views.first()?.scope {
-            Scope::Cloud(_) => 1,
-            Scope::Global => clouds / 2 + 1,
-            Scope::Strict => clouds,
-        };
+        let needed = self.needed(clouds)?;
         let mut named: BTreeMap<(&HolderId, u64), usize> = BTreeMap::new();
         for view in &self.views {
             if let (Some(holder), Some(token)) = (&view.holder_identity, view.fencing_token) {
@@ -110,6 +136,26 @@ impl Views {
         for (cloud, error) in &self.silent {
             eprintln!("cloud {cloud}: {error}");
         }
+    }
+}
+
+/// Tells every cloud that answers, and says which do not; more than half have to. Returns which ones did.
+async fn put_where_they_answer(client: &Client, spec: &Spec) -> Result<Vec<CloudId>, Failure> {
+    let put = join_all(client.clouds().iter().map(|cloud| client.put_lease(&cloud.name, spec))).await;
+    let (mut told, mut why) = (Vec::new(), None);
+    for (cloud, result) in client.clouds().iter().zip(put) {
+        match result {
+            Ok(_) => told.push(cloud.name.clone()),
+            Err(error @ Error::Refused(_)) => return Err(error.into()),
+            Err(error) => {
+                eprintln!("cloud {}: {error}", cloud.name);
+                why = Some(error);
+            }
+        }
+    }
+    match why.filter(|_| told.len() <= client.clouds().len() / 2) {
+        Some(error) => Err(error.into()),
+        None => Ok(told),
     }
 }
 

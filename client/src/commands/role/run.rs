@@ -9,13 +9,15 @@ use nix::unistd::Pid;
 use std::ffi::OsString;
 use std::time::Duration;
 use tercet::client::Patience;
-use tercet::leases::{Candidate, Held};
+use tercet::leases::{Candidate, Held, Waiting};
 use tercet_core::ids::{HolderId, LeaseId};
 use tokio::process::{Child, Command};
 use tokio::signal::unix::{SignalKind, signal};
 
 /// How long a command may take to end after SIGTERM, if the lease gives it that long.
 const GRACE: Duration = Duration::from_secs(10);
+/// How long taking back votes may take.
+const WITHDRAW: Duration = Duration::from_secs(2);
 /// How long one call to a cloud may take.
 const CALL: Duration = Duration::from_secs(15);
 
@@ -65,7 +67,12 @@ pub async fn run(globals: &Globals, command: Run) -> Result<(), Failure> {
         eprintln!("{holder} waits for {name}");
         let held = tokio::select! {
             held = candidate.acquire(globals.timeout) => held?,
-            () = stopped() => return Ok(()),
+            () = tell(&candidate) => unreachable!("it tells for as long as it is asked to"),
+            () = stopped() => {
+                // A vote that it may have would be in the way of others.
+                let _ = tokio::time::timeout(WITHDRAW, candidate.withdraw()).await;
+                return Ok(());
+            }
         };
         let (ended, held) = hold(&command, held, candidate.duration()).await?;
         match ended {
@@ -87,6 +94,18 @@ pub async fn run(globals: &Globals, command: Run) -> Result<(), Failure> {
                 eprintln!("{name} is released");
                 return Ok(());
             }
+        }
+    }
+}
+
+/// Says why the role is not held yet, whenever that changes.
+async fn tell(candidate: &Candidate) {
+    let mut waiting = candidate.waiting();
+    while waiting.changed().await.is_ok() {
+        match &*waiting.borrow_and_update() {
+            Waiting::Turn => eprintln!("the clouds answer; waiting for the role"),
+            Waiting::Clouds(why) => eprintln!("too few clouds vote: {why}"),
+            Waiting::Frozen => eprintln!("the role is frozen: nobody new gets it until `tercet role thaw`"),
         }
     }
 }
