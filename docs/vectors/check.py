@@ -499,7 +499,9 @@ def grew(note, before):
 def verify_evidence(data, trust):
     r = Reader(data, b"evidence")
     cloud, kind = check_name(r.text(32), 32), r.u8()
-    require(kind in (1, 2, 3, 4), "no evidence has this kind")
+    require(kind in (1, 2, 3, 4, 5), "no evidence has this kind")
+    if kind == 5:
+        return dict(verify_double_lease_vote(r, cloud, trust), id=sha256(data).hex())
     if kind in (2, 4):
         texts = [r.text(65536), r.text(65536)]
         notes, order = [Note(text) for text in texts], [text.encode() for text in texts]
@@ -551,6 +553,40 @@ def read_scope(r):
     return ["global", "strict"][kind - 1] if kind < 3 else "cloud:" + check_name(r.text(32), 32)
 
 
+def read_voters(r, message, cloud, epoch, trust):
+    require((cloud, epoch) in trust.epochs, "a vote of an unknown epoch")
+    threshold, keys = trust.epochs[(cloud, epoch)]
+    nodes = []
+    for _ in r.count(9):
+        node, signature = r.text(48), r.raw(64)
+        require(not nodes or nodes[-1] < node, "the signatures are not sorted by node")
+        require(node in keys and ed25519_verify(keys[node], message, signature), "a signature of a vote")
+        nodes.append(node)
+    require(len(nodes) == threshold, "exactly the threshold of nodes sign")
+
+
+def read_lease_vote(r, trust):
+    start = r.at
+    cloud, epoch, begun = r.text(32), r.raw(16), r.at
+    claim = read_claim(r)
+    claim["scope"] = read_scope(r)
+    stated = r.data[begun:r.at]
+    message = domain(b"lease-vote") + trust.fed + lp(cloud.encode()) + epoch + stated + u64(r.u64())
+    read_voters(r, message, cloud, epoch, trust)
+    return cloud, claim, r.data[start:r.at]
+
+
+def verify_double_lease_vote(r, cloud, trust):
+    (first, claim, one), (second, other, two) = read_lease_vote(r, trust), read_lease_vote(r, trust)
+    r.finish()
+    require(one < two, "the parts are not in order")
+    require(first == second == cloud, "a vote is of another cloud")
+    key = lambda claim: [claim[part] for part in ("tenant", "lease", "fencingToken", "renewal")]
+    require(key(claim) == key(other), "the votes have different keys")
+    require(claim != other, "the votes say the same")
+    return {"kind": "double-lease-vote", "cloud": cloud}
+
+
 def verify_grant(data, trust):
     r = Reader(data, b"lease-grant")
     begun = r.at
@@ -561,16 +597,8 @@ def verify_grant(data, trust):
     for _ in r.count(3):
         cloud, epoch, voted_at = r.text(32), r.raw(16), r.u64()
         require(not clouds or clouds[-1] < cloud, "the votes are not sorted by cloud")
-        require((cloud, epoch) in trust.epochs, "a vote of an unknown epoch")
-        threshold, keys = trust.epochs[(cloud, epoch)]
         message = domain(b"lease-vote") + trust.fed + lp(cloud.encode()) + epoch + stated + u64(voted_at)
-        nodes = []
-        for _ in r.count(9):
-            node, signature = r.text(48), r.raw(64)
-            require(not nodes or nodes[-1] < node, "the signatures are not sorted by node")
-            require(node in keys and ed25519_verify(keys[node], message, signature), "a signature of a vote")
-            nodes.append(node)
-        require(len(nodes) == threshold, "exactly the threshold of nodes sign")
+        read_voters(r, message, cloud, epoch, trust)
         clouds.append(cloud)
         first = voted_at if first is None else min(first, voted_at)
     r.finish()

@@ -7,7 +7,9 @@ use support::{Federation, Log, cloud, content, envelope, node, opening, vote};
 use tercet_core::certificate::Certificate;
 use tercet_core::epochs::Closing;
 use tercet_core::evidence::{Evidence, Lie, Statement};
-use tercet_core::ids::Hash;
+use tercet_core::ids::{Hash, HolderId, LeaseId, TenantId};
+use tercet_core::leases::{Claim, Scope, SignedVote};
+use tercet_core::time::WallMillis;
 use tercet_core::transparency::{Leaf, NoteBody, Open, SignedNote, Verdict, Vote, inclusion_proof};
 use tercet_core::wire::{Writer, domain, sha256};
 
@@ -67,8 +69,25 @@ fn diverging_notes(federation: &Federation) -> Evidence {
     Evidence::diverging_notes(shorter, federation.sign(log.body(Vec::new())))
 }
 
-fn every_kind(federation: &Federation) -> [Evidence; 4] {
-    [double_vote(federation), fork_at_size(federation), fork_at_index(federation), diverging_notes(federation)]
+fn lease_vote(federation: &Federation, who: &str, renewal: u64) -> SignedVote {
+    let claim = Claim {
+        tenant: TenantId::new("default").unwrap(),
+        lease: LeaseId::new("primary").unwrap(),
+        token: 7,
+        renewal,
+        holder: HolderId::new(who).unwrap(),
+        session: support::seeded(who).public(),
+        duration_ms: 3_000,
+    };
+    federation.lease_vote("gcp", &claim, &Scope::Global, WallMillis(1))
+}
+
+fn double_lease_vote(federation: &Federation) -> Evidence {
+    Evidence::double_lease_vote(lease_vote(federation, "ada", 0), lease_vote(federation, "bob", 0))
+}
+
+fn every_kind(federation: &Federation) -> [Evidence; 5] {
+    [double_vote, fork_at_size, fork_at_index, diverging_notes, double_lease_vote].map(|of| of(federation))
 }
 
 fn verify(federation: &Federation, evidence: &Evidence) -> Result<(), String> {
@@ -166,6 +185,26 @@ fn what_differs_without_contradiction_convicts_nobody() {
     assert_eq!(refused(&Evidence::fork_at_index(same, at(2))), "the leaves are the same");
     let other = Evidence { cloud: cloud("aws"), ..Evidence::fork_at_size(federation.sign(aws.body(vec![])), without) };
     assert_eq!(refused(&other), "a note is of gcp, not of aws");
+}
+
+#[test]
+fn lease_votes_that_an_honest_cloud_gives_convict_nobody() {
+    let federation = Federation::new();
+    let refused = |a: &SignedVote, b: &SignedVote| {
+        verify(&federation, &Evidence::double_lease_vote(a.clone(), b.clone())).expect_err("no lie")
+    };
+    let ada = lease_vote(&federation, "ada", 0);
+    // Ada's cloud voted for her, and joined the winner of that token later.
+    assert_eq!(refused(&ada, &lease_vote(&federation, "bob", 1)), "the votes have different keys");
+    // Asked again, with another time of day.
+    let again = federation.lease_vote("gcp", &ada.vote.claim, &Scope::Global, WallMillis(2));
+    assert_eq!(refused(&ada, &again), "the votes say the same");
+    let elsewhere =
+        federation.lease_vote("aws", &lease_vote(&federation, "bob", 0).vote.claim, &Scope::Global, WallMillis(1));
+    assert!(refused(&ada, &elsewhere).contains("a vote is of"));
+    let mut unsigned = lease_vote(&federation, "bob", 0);
+    unsigned.signatures[0].1.0[0] ^= 1;
+    assert!(refused(&ada, &unsigned).contains("is not signed"));
 }
 
 #[test]

@@ -365,6 +365,19 @@ fn two_grants_of_one_token_stand_in_the_history_and_change_no_holder() {
     let split = What::SplitBrain { token: 1, holder: name("ada"), other: name("bob") };
     assert_eq!(world.history("gcp")[0], split);
     assert_eq!(world.lease("gcp").tenure.unwrap().holder, name("ada"));
+    // Both clouds voted for both.
+    let (entry, state) = &world.0.clouds["gcp"];
+    let evidence = state.evidence(&entry.records).unwrap();
+    let convicted: Vec<_> = evidence.iter().map(|evidence| (evidence.cloud.as_str(), evidence.kind())).collect();
+    assert_eq!(convicted, [("aws", "double-lease-vote"), ("azure", "double-lease-vote")]);
+    for proof in &evidence {
+        proof.verify(&world.0.genesis, &world.0.openings).expect("it convinces anybody");
+    }
+    assert!(world.show("gcp", &claim("bob", 1, 0)).is_empty(), "told once");
+    world.show("gcp", &claim("bob", 2, 0));
+    world.show("gcp", &claim("eve", 2, 3));
+    let (entry, state) = &world.0.clouds["gcp"];
+    assert_eq!(state.evidence(&entry.records).unwrap().len(), 2, "a later renewal is no contradiction");
 }
 
 #[test]

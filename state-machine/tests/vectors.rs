@@ -14,9 +14,8 @@ use tercet_core::certificate::Certificate;
 use tercet_core::content::{Content, Envelope, salted};
 use tercet_core::epochs::Closing;
 use tercet_core::evidence::{Evidence, Statement};
-use tercet_core::ids::{EpochId, EventKey, Hash, HolderId, LeaseId, NodeId, Tag, TenantId};
-use tercet_core::leases::{self, Claim, Grant, Release, Scope, SignedVote};
-use tercet_core::signature::PublicKey;
+use tercet_core::ids::{EpochId, EventKey, Hash, HolderId, LeaseId, Tag, TenantId};
+use tercet_core::leases::{Claim, Grant, Release, Scope};
 use tercet_core::tenants::{TenantSignature, batch_message, single_message};
 use tercet_core::time::WallMillis;
 use tercet_core::transparency::{
@@ -283,13 +282,8 @@ fn leases() -> Value {
     let grant = |scope: &str, clouds: &[&str]| {
         let (claim, scope): (Claim, Scope) = (claim("primary", 7, 2), scope.parse().unwrap());
         let vote = |name: &&str| {
-            let opening = federation.opening(name);
-            let (cloud, epoch) = (opening.cloud.clone(), opening.id(&fed));
             let voted_at = WallMillis(1_700_000_000_000 + u64::from(name.as_bytes()[0]));
-            let vote = leases::Vote { cloud, epoch, claim: claim.clone(), scope: scope.clone(), voted_at };
-            let sign = |(node, _): &(NodeId, PublicKey)| (node.clone(), vote.sign(&fed, &seeded(&format!("{node} 0"))));
-            let signatures = opening.keys.iter().take(opening.threshold as usize).map(sign).collect();
-            SignedVote { signatures, vote }
+            federation.lease_vote(name, &claim, &scope, voted_at)
         };
         let grant = Grant { votes: clouds.iter().map(vote).collect(), claim: claim.clone(), scope: scope.clone() };
         let granted = grant.verify(&federation.genesis, &federation.openings).expect("a grant");
@@ -357,6 +351,18 @@ fn evidence() -> Value {
         proof: inclusion_proof(log, index, log.size()).expect("every node is in memory"),
     };
     let (both, one, other) = (log(&["1", "2"]), log(&["1"]), log(&["2"]));
+    let lease_vote = |holder: &str| {
+        let claim = Claim {
+            tenant: TenantId::new("default").unwrap(),
+            lease: LeaseId::new("primary").unwrap(),
+            token: 7,
+            renewal: 0,
+            holder: HolderId::new(holder).unwrap(),
+            session: seeded(&format!("session {holder}")).public(),
+            duration_ms: 3_000,
+        };
+        federation.lease_vote("gcp", &claim, &Scope::Global, WallMillis(1_700_000_000_000))
+    };
     let cases = [
         Evidence::double_vote(statement(&both, 1), statement(&both, 2)),
         Evidence::fork_at_size(federation.sign(one.body(Vec::new())), federation.sign(other.body(Vec::new()))),
@@ -365,6 +371,7 @@ fn evidence() -> Value {
             federation.sign(one.body(vec![Log::new(&federation, "aws").audit()])),
             federation.sign(both.body(Vec::new())),
         ),
+        Evidence::double_lease_vote(lease_vote("web-aws"), lease_vote("web-gcp")),
     ];
     let cases = cases.map(|evidence| {
         evidence.verify(&federation.genesis, &federation.openings).expect("a proven lie");

@@ -27,7 +27,7 @@ pub struct EvidenceView {
     /// The cloud that lied.
     #[schema(value_type = String)]
     cloud: CloudId,
-    /// `double-vote`, `fork-at-size`, `fork-at-index` or `diverging-notes`.
+    /// `double-vote`, `fork-at-size`, `fork-at-index`, `diverging-notes` or `double-lease-vote`.
     kind: &'static str,
 }
 

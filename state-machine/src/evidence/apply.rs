@@ -127,10 +127,7 @@ fn take_branch_vote(tx: &mut Tx<'_>, statement: &Statement) -> Result<(), Broken
 impl Evidence {
     /// The epochs that the lie was told in.
     pub fn epochs(&self) -> Vec<EpochId> {
-        let (first, second) = match &self.lie {
-            Lie::DoubleVote(a, b) | Lie::ForkAtIndex(a, b) => (&a.note, &b.note),
-            Lie::ForkAtSize(a, b) | Lie::DivergingNotes(a, b) => (&**a, &**b),
-        };
-        vec![first.body.origin.epoch, second.body.origin.epoch]
+        let notes = self.notes().into_iter().map(|note| note.body.origin.epoch);
+        notes.chain(self.lease_votes().into_iter().map(|signed| signed.vote.epoch)).collect()
     }
 }

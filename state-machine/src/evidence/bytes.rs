@@ -2,6 +2,7 @@
 
 use super::{Evidence, Lie, Statement};
 use crate::ids::{CloudId, Hash};
+use crate::leases::SignedVote;
 use crate::transparency::{Leaf, MAX_LEAF_BYTES, MAX_NOTE_BYTES, MAX_PATH, SignedNote};
 use crate::wire::{Reader, WireError, Writer, domain};
 
@@ -9,6 +10,7 @@ const DOUBLE_VOTE: u8 = 1;
 const FORK_AT_SIZE: u8 = 2;
 const FORK_AT_INDEX: u8 = 3;
 const DIVERGING_NOTES: u8 = 4;
+const DOUBLE_LEASE_VOTE: u8 = 5;
 
 impl Evidence {
     pub fn bytes(&self) -> Vec<u8> {
@@ -20,6 +22,7 @@ impl Evidence {
             Lie::DivergingNotes(a, b) => {
                 out.u8(DIVERGING_NOTES).lp(a.text().as_bytes()).lp(b.text().as_bytes()).finish()
             }
+            Lie::DoubleLeaseVote(a, b) => out.u8(DOUBLE_LEASE_VOTE).raw(&a.bytes()).raw(&b.bytes()).finish(),
         }
     }
 
@@ -31,6 +34,10 @@ impl Evidence {
             FORK_AT_SIZE => Lie::ForkAtSize(read_note(&mut reader)?.into(), read_note(&mut reader)?.into()),
             FORK_AT_INDEX => Lie::ForkAtIndex(read_statement(&mut reader)?, read_statement(&mut reader)?),
             DIVERGING_NOTES => Lie::DivergingNotes(read_note(&mut reader)?.into(), read_note(&mut reader)?.into()),
+            DOUBLE_LEASE_VOTE => {
+                let (a, b) = (SignedVote::read(&mut reader)?, SignedVote::read(&mut reader)?);
+                Lie::DoubleLeaseVote(a.into(), b.into())
+            }
             other => return Err(WireError(format!("no evidence is of kind {other}"))),
         };
         reader.finish()?;

@@ -9,6 +9,7 @@ pub(crate) use apply::{apply, convict, touch_unsettled};
 use crate::epochs::Opening;
 use crate::genesis::Genesis;
 use crate::ids::{CloudId, Hash};
+use crate::leases::SignedVote;
 use crate::transparency::{Leaf, SignedNote, Vote, leaf_hash, root_from_inclusion};
 use serde::{Deserialize, Serialize};
 
@@ -36,6 +37,8 @@ pub enum Lie {
     /// Two notes of one epoch, neither of which grew from the other: each says less than the other of
     /// something that only grows.
     DivergingNotes(Box<SignedNote>, Box<SignedNote>),
+    /// Two votes on a lease with one key (lease, token, renewal) for different claims.
+    DoubleLeaseVote(Box<SignedVote>, Box<SignedVote>),
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -72,6 +75,18 @@ impl Evidence {
         Self { cloud, lie: Lie::DivergingNotes(Box::new(a), Box::new(b)) }
     }
 
+    pub fn double_lease_vote(a: SignedVote, b: SignedVote) -> Self {
+        let cloud = a.vote.cloud.clone();
+        let (a, b) = ordered(a, b, SignedVote::bytes);
+        Self { cloud, lie: Lie::DoubleLeaseVote(Box::new(a), Box::new(b)) }
+    }
+
+    /// What two votes on a lease prove, if no honest cloud gives both.
+    pub(crate) fn of_lease_votes(a: &SignedVote, b: &SignedVote) -> Option<Self> {
+        let lies = a.vote.cloud == b.vote.cloud && contradict(a, b).is_ok();
+        lies.then(|| Self::double_lease_vote(a.clone(), b.clone()))
+    }
+
     /// What two notes of one epoch prove, if no honest cloud signs both.
     pub(crate) fn of_notes(a: &SignedNote, b: &SignedNote) -> Option<Self> {
         let forks = a.body.origin == b.body.origin && a.body.size == b.body.size && a.body.root != b.body.root;
@@ -102,6 +117,12 @@ impl Evidence {
                 return refuse(format!("a note is of {}, not of {}", note.body.origin.cloud, self.cloud));
             }
         }
+        for signed in self.lease_votes() {
+            signed.verify(genesis, openings).map_err(|error| NotEvidence(error.to_string()))?;
+            if signed.vote.cloud != self.cloud {
+                return refuse(format!("a vote is of {}, not of {}", signed.vote.cloud, self.cloud));
+            }
+        }
         if !self.is_ordered() {
             return refuse("its two parts are not in order".into());
         }
@@ -110,6 +131,7 @@ impl Evidence {
             Lie::ForkAtSize(a, b) => verify_fork_at_size(a, b),
             Lie::ForkAtIndex(a, b) => verify_fork_at_index(a, b),
             Lie::DivergingNotes(a, b) => verify_diverging_notes(a, b),
+            Lie::DoubleLeaseVote(a, b) => contradict(a, b),
         }
     }
 
@@ -120,13 +142,22 @@ impl Evidence {
             Lie::ForkAtSize(..) => "fork-at-size",
             Lie::ForkAtIndex(..) => "fork-at-index",
             Lie::DivergingNotes(..) => "diverging-notes",
+            Lie::DoubleLeaseVote(..) => "double-lease-vote",
         }
     }
 
-    pub(crate) fn notes(&self) -> [&SignedNote; 2] {
+    pub(crate) fn notes(&self) -> Vec<&SignedNote> {
         match &self.lie {
-            Lie::DoubleVote(a, b) | Lie::ForkAtIndex(a, b) => [&a.note, &b.note],
-            Lie::ForkAtSize(a, b) | Lie::DivergingNotes(a, b) => [a, b],
+            Lie::DoubleVote(a, b) | Lie::ForkAtIndex(a, b) => vec![&a.note, &b.note],
+            Lie::ForkAtSize(a, b) | Lie::DivergingNotes(a, b) => vec![a, b],
+            Lie::DoubleLeaseVote(..) => Vec::new(),
+        }
+    }
+
+    pub(crate) fn lease_votes(&self) -> Vec<&SignedVote> {
+        match &self.lie {
+            Lie::DoubleLeaseVote(a, b) => vec![a, b],
+            _ => Vec::new(),
         }
     }
 
@@ -134,6 +165,7 @@ impl Evidence {
         match &self.lie {
             Lie::DoubleVote(a, b) | Lie::ForkAtIndex(a, b) => a.bytes() < b.bytes(),
             Lie::ForkAtSize(a, b) | Lie::DivergingNotes(a, b) => a.text() < b.text(),
+            Lie::DoubleLeaseVote(a, b) => a.bytes() < b.bytes(),
         }
     }
 }
@@ -219,6 +251,21 @@ fn verify_fork_at_index(a: &Statement, b: &Statement) -> Result<(), NotEvidence>
         return refuse("the leaves are the same".into());
     }
     verify_proofs(a, b)
+}
+
+/// A cloud's votes on one lease have growing keys, so each key is of one claim. Only the time of day may differ.
+fn contradict(a: &SignedVote, b: &SignedVote) -> Result<(), NotEvidence> {
+    let key = |signed: &SignedVote| {
+        let claim = &signed.vote.claim;
+        (claim.tenant.clone(), claim.lease.clone(), claim.ballot())
+    };
+    if key(a) != key(b) {
+        return refuse("the votes have different keys".into());
+    }
+    if (&a.vote.claim, &a.vote.scope) == (&b.vote.claim, &b.vote.scope) {
+        return refuse("the votes say the same".into());
+    }
+    Ok(())
 }
 
 fn verify_proofs(a: &Statement, b: &Statement) -> Result<(), NotEvidence> {

@@ -8,6 +8,7 @@ use super::{
 };
 use crate::agents::Election;
 use crate::command::Reply;
+use crate::evidence::{Evidence, convict};
 use crate::fact::Fact;
 use crate::ids::{HolderId, LeaseId, TenantId};
 use crate::ledger::keys;
@@ -285,6 +286,16 @@ fn show(tx: &mut Tx<'_>, grant: &Grant) -> Answer {
     }
     let now = tx.state.hot.now;
     if let Some(known) = known.as_ref().filter(|known| known.token == claim.token) {
+        let contested = Some(claim.session);
+        if known.contested == contested {
+            return Ok(Ok(Reply::Done));
+        }
+        lease.tenure = Some(Tenure { contested, ..known.clone() });
+        // Whoever voted for both has lied.
+        let votes = known.votes.iter().flat_map(|a| grant.votes.iter().map(move |b| (a, b)));
+        for evidence in votes.filter_map(|(a, b)| Evidence::of_lease_votes(a, b)) {
+            convict(tx, evidence)?;
+        }
         let (token, holder, other) = (claim.token, known.holder.clone(), claim.holder.clone());
         tx.change(&mut lease, What::SplitBrain { token, holder: holder.clone(), other: other.clone() });
         let Claim { tenant, lease: name, .. } = claim.clone();
@@ -311,6 +322,8 @@ fn show(tx: &mut Tx<'_>, grant: &Grant) -> Answer {
         acquired_at: granted.acquired_at,
         released,
         ends: if released { now } else { Millis(now.0 + u64::from(claim.duration_ms)) },
+        votes: grant.votes.clone(),
+        contested: None,
     });
     let (holder, token) = (claim.holder.clone(), claim.token);
     let acquired_at = granted.acquired_at;

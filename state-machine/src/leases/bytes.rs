@@ -71,6 +71,22 @@ impl Vote {
     }
 }
 
+impl SignedVote {
+    /// Alone, as evidence has it.
+    pub(crate) fn bytes(&self) -> Vec<u8> {
+        let Vote { cloud, epoch, claim, scope, voted_at } = &self.vote;
+        let out = Writer::default().lp(cloud.as_str().as_bytes()).raw(&epoch.0);
+        write_signatures(scope.write(claim.write(out)).u64(voted_at.0), &self.signatures).finish()
+    }
+
+    pub(crate) fn read(reader: &mut Reader<'_>) -> Result<Self, WireError> {
+        let cloud = id(CloudId::new(reader.text(CloudId::MAX_BYTES)?))?;
+        let (epoch, claim, scope) = (EpochId(reader.array()?), Claim::read(reader)?, Scope::read(reader)?);
+        let vote = Vote { cloud, epoch, claim, scope, voted_at: WallMillis(reader.u64()?) };
+        Ok(Self { vote, signatures: read_signatures(reader)? })
+    }
+}
+
 impl Scope {
     fn write(&self, out: Writer) -> Writer {
         match self {
@@ -96,10 +112,7 @@ impl Grant {
         let mut out = self.scope.write(out).u32(self.votes.len() as u32);
         for SignedVote { vote, signatures } in &self.votes {
             out = out.lp(vote.cloud.as_str().as_bytes()).raw(&vote.epoch.0).u64(vote.voted_at.0);
-            out = out.u32(signatures.len() as u32);
-            for (node, signature) in signatures {
-                out = out.lp(node.as_str().as_bytes()).raw(&signature.0);
-            }
+            out = write_signatures(out, signatures);
         }
         out.finish()
     }
@@ -116,17 +129,26 @@ impl Grant {
         for _ in 0..count(&mut reader, "votes", CLOUDS)? {
             let cloud = id(CloudId::new(reader.text(CloudId::MAX_BYTES)?))?;
             let (epoch, voted_at) = (EpochId(reader.array()?), WallMillis(reader.u64()?));
-            let mut signatures = Vec::new();
-            for _ in 0..count(&mut reader, "signatures", MAX_NODES_PER_CLOUD)? {
-                let node = id(NodeId::new(reader.text(NodeId::MAX_BYTES)?))?;
-                signatures.push((node, Signature(reader.array()?)));
-            }
             let vote = Vote { cloud, epoch, claim: claim.clone(), scope: scope.clone(), voted_at };
-            votes.push(SignedVote { vote, signatures });
+            votes.push(SignedVote { vote, signatures: read_signatures(&mut reader)? });
         }
         reader.finish()?;
         Ok(Self { claim, scope, votes })
     }
+}
+
+fn write_signatures(out: Writer, signatures: &[(NodeId, Signature)]) -> Writer {
+    let signed =
+        |out: Writer, (node, signature): &(NodeId, Signature)| out.lp(node.as_str().as_bytes()).raw(&signature.0);
+    signatures.iter().fold(out.u32(signatures.len() as u32), signed)
+}
+
+fn read_signatures(reader: &mut Reader<'_>) -> Result<Vec<(NodeId, Signature)>, WireError> {
+    let mut signatures = Vec::new();
+    for _ in 0..count(reader, "signatures", MAX_NODES_PER_CLOUD)? {
+        signatures.push((id(NodeId::new(reader.text(NodeId::MAX_BYTES)?))?, Signature(reader.array()?)));
+    }
+    Ok(signatures)
 }
 
 fn count(reader: &mut Reader<'_>, what: &str, most: usize) -> Result<usize, WireError> {

@@ -154,6 +154,10 @@ pub struct Tenure {
     pub released: bool,
     /// Nobody could act from here on, by this cloud's logged time; moves on with each vote.
     pub ends: Millis,
+    /// Of the grant that was shown: what convicts a cloud if another grant with this token turns up.
+    pub votes: Vec<SignedVote>,
+    /// The session of such a grant, so that it is told once.
+    pub contested: Option<PublicKey>,
 }
 
 /// One row of a lease's history.

@@ -8,8 +8,9 @@ use tercet_core::content::{Content, Envelope, TenantSecret};
 use tercet_core::epochs::Opening;
 use tercet_core::genesis::{Genesis, Voter};
 use tercet_core::ids::{CloudId, EventKey, FedId, Hash, NodeId, TenantId};
+use tercet_core::leases::{self, Claim, Scope, SignedVote};
 use tercet_core::records::Broken;
-use tercet_core::signature::{Signature, SigningKey};
+use tercet_core::signature::{PublicKey, Signature, SigningKey};
 use tercet_core::time::WallMillis;
 use tercet_core::transparency::{
     Audit, Frontier, Leaf, Nodes, NoteBody, Open, Origin, SignedNote, Verdict, Vote, inclusion_proof, leaf_hash,
@@ -67,6 +68,15 @@ impl Federation {
         let opening = self.openings.iter().find(|opening| Origin::of(&self.fed(), opening) == body.origin);
         let opening = opening.expect("an epoch of this federation");
         self.sign_by(body, opening.keys.iter().take(opening.threshold as usize).map(|(node, _)| node))
+    }
+
+    /// A cloud's vote for this claim.
+    pub fn lease_vote(&self, name: &str, claim: &Claim, scope: &Scope, voted_at: WallMillis) -> SignedVote {
+        let (fed, opening) = (self.fed(), self.opening(name));
+        let (cloud, epoch) = (opening.cloud.clone(), opening.id(&fed));
+        let vote = leases::Vote { cloud, epoch, claim: claim.clone(), scope: scope.clone(), voted_at };
+        let sign = |(node, _): &(NodeId, PublicKey)| (node.clone(), vote.sign(&fed, &seeded(&format!("{node} 0"))));
+        SignedVote { signatures: opening.keys.iter().take(opening.threshold as usize).map(sign).collect(), vote }
     }
 
     pub fn sign_by<'a>(&self, body: NoteBody, nodes: impl IntoIterator<Item = &'a NodeId>) -> SignedNote {
