@@ -131,10 +131,12 @@ pub enum Lie {
     WrongDomain,
     /// Evidence against honest clouds that looks right.
     FalseAccuse,
+    /// Votes for two holders of one lease.
+    VoteTwice,
 }
 
 impl Lie {
-    pub const ALL: [Self; 9] = [
+    pub const ALL: [Self; 10] = [
         Self::Twins,
         Self::Equivocate,
         Self::TwoContents,
@@ -144,6 +146,7 @@ impl Lie {
         Self::WrongEpoch,
         Self::WrongDomain,
         Self::FalseAccuse,
+        Self::VoteTwice,
     ];
 
     pub fn name(self) -> &'static str {
@@ -157,6 +160,7 @@ impl Lie {
             Self::WrongEpoch => "wrong-epoch",
             Self::WrongDomain => "wrong-domain",
             Self::FalseAccuse => "false-accuse",
+            Self::VoteTwice => "vote-twice",
         }
     }
 }

@@ -4,7 +4,7 @@
 
 use super::World;
 use crate::history::What;
-use crate::port::AUTO_TENANT;
+use crate::port::{AUTO_TENANT, Port};
 use crate::random::Random;
 use axum::http::Method;
 use futures::stream::{FuturesUnordered, StreamExt};
@@ -16,7 +16,7 @@ use tercet::http::Call;
 use tercet::leases::{FencedResource, LeaseView};
 use tercet_core::certificate::TrustBundle;
 use tercet_core::ids::{CloudId, HolderId, LeaseId, TenantId};
-use tercet_core::leases::{Campaign, Grant, Plan, Scope, SignedClaim, SignedVote, Spec, Unusable, Vote};
+use tercet_core::leases::{Campaign, Grant, Look, Plan, Release, Scope, SignedClaim, SignedVote, Spec, Unusable, Vote};
 use tercet_core::signature::SigningKey;
 use tercet_core::time::WallMillis;
 use tokio::time::Instant;
@@ -66,6 +66,51 @@ fn call(method: Method, path: &[String]) -> Call {
 pub fn put(spec: &Spec) -> Call {
     let body = json!({ "scope": spec.scope, "durationMs": spec.duration_ms });
     call(Method::PUT, &path(&spec.lease, None)).json(&body)
+}
+
+/// How a cloud says that the lease stands, for this candidate.
+pub async fn look(port: &dyn Port, cloud: &str, lease: &LeaseId, holder: &HolderId) -> Option<Look> {
+    let call = call(Method::GET, &path(lease, None)).query("candidate", holder);
+    let answer = tokio::time::timeout(LOOK, port.call(cloud, call)).await.ok()?.ok()?;
+    let view: LeaseView = serde_json::from_value(answer["lease"].clone()).ok()?;
+    Some(view.look())
+}
+
+/// Asks a cloud for its vote.
+pub async fn vote(port: &dyn Port, cloud: &str, signed: &SignedClaim) -> Option<SignedVote> {
+    let claim = &signed.claim;
+    let body = json!({
+        "token": claim.token, "renewal": claim.renewal, "holder": claim.holder, "session": claim.session,
+        "durationMs": claim.duration_ms, "signature": signed.signature,
+    });
+    let call = call(Method::POST, &path(&claim.lease, Some("votes"))).json(&body);
+    let view = port.call(cloud, call).await.ok()?;
+    let signature = |one: &Value| {
+        let node = one["node"].as_str()?.parse().ok()?;
+        Some((node, serde_json::from_value(one["signature"].clone()).ok()?))
+    };
+    let signatures = view["signatures"].as_array()?.iter().map(signature).collect::<Option<_>>()?;
+    let vote = Vote {
+        cloud: CloudId::new(view["cloud"].as_str()?).ok()?,
+        epoch: view["epoch"].as_str()?.parse().ok()?,
+        claim: claim.clone(),
+        scope: view["scope"].as_str()?.parse().ok()?,
+        voted_at: WallMillis(view["votedAt"].as_u64()?),
+    };
+    Some(SignedVote { vote, signatures })
+}
+
+/// Shows a cloud who holds the lease. Whether it took that.
+pub async fn show(port: &dyn Port, cloud: &str, grant: &Grant) -> bool {
+    let call = call(Method::PUT, &path(&grant.claim.lease, Some("grant"))).json(&json!({ "grant": grant.to_text() }));
+    matches!(tokio::time::timeout(LOOK, port.call(cloud, call)).await, Ok(Ok(_)))
+}
+
+pub async fn tell_release(port: &dyn Port, cloud: &str, release: &Release) {
+    let Release { lease, token, session, to, signature, .. } = release;
+    let body = json!({ "token": token, "session": session, "to": to, "signature": signature });
+    let call = call(Method::POST, &path(lease, Some("release"))).json(&body);
+    let _ = tokio::time::timeout(LOOK, port.call(cloud, call)).await;
 }
 
 /// What candidates of one lease share.
@@ -223,12 +268,7 @@ impl Candidate {
     /// Looks, and asks if enough clouds are free. Votes that are too few are given back.
     async fn round_when_free(self: &Arc<Self>, random: &mut Random) -> bool {
         let voters = self.voters();
-        let look = |cloud| async move {
-            let call = call(Method::GET, &path(&self.stand.spec.lease, None)).query("candidate", &self.holder);
-            let answer = tokio::time::timeout(LOOK, self.world.port.call(cloud, call)).await.ok()?.ok()?;
-            let view: LeaseView = serde_json::from_value(answer["lease"].clone()).ok()?;
-            Some(view.look())
-        };
+        let look = |cloud| look(&*self.world.port, cloud, &self.stand.spec.lease, &self.holder);
         let asked: FuturesUnordered<_> = voters.iter().map(|cloud| look(cloud)).collect();
         let looks: Vec<_> = asked.filter_map(std::future::ready).collect().await;
         let plan = lock(&self.campaign).plan(&looks);
@@ -257,7 +297,7 @@ impl Candidate {
             let (this, signed, answered) = (self.clone(), signed.clone(), answered.clone());
             tokio::spawn(async move {
                 let within = Duration::from_millis(u64::from(this.stand.spec.duration_ms));
-                if let Ok(Some(vote)) = tokio::time::timeout(within, this.vote(&cloud, &signed)).await {
+                if let Ok(Some(vote)) = tokio::time::timeout(within, vote(&*this.world.port, &cloud, &signed)).await {
                     let heard = lock(&this.campaign).hear(vote.clone());
                     if let Err(Unusable::NotVoted(_)) = heard {
                         this.learn(&cloud).await;
@@ -288,29 +328,6 @@ impl Candidate {
         true
     }
 
-    async fn vote(&self, cloud: &str, signed: &SignedClaim) -> Option<SignedVote> {
-        let claim = &signed.claim;
-        let body = json!({
-            "token": claim.token, "renewal": claim.renewal, "holder": claim.holder, "session": claim.session,
-            "durationMs": claim.duration_ms, "signature": signed.signature,
-        });
-        let call = call(Method::POST, &path(&claim.lease, Some("votes"))).json(&body);
-        let view = self.world.port.call(cloud, call).await.ok()?;
-        let signature = |one: &Value| {
-            let node = one["node"].as_str()?.parse().ok()?;
-            Some((node, serde_json::from_value(one["signature"].clone()).ok()?))
-        };
-        let signatures = view["signatures"].as_array()?.iter().map(signature).collect::<Option<_>>()?;
-        let vote = Vote {
-            cloud: CloudId::new(view["cloud"].as_str()?).ok()?,
-            epoch: view["epoch"].as_str()?.parse().ok()?,
-            claim: claim.clone(),
-            scope: view["scope"].as_str()?.parse().ok()?,
-            voted_at: WallMillis(view["votedAt"].as_u64()?),
-        };
-        Some(SignedVote { vote, signatures })
-    }
-
     /// Takes over the epochs that a cloud knows.
     async fn learn(&self, cloud: &str) {
         let Ok(Ok(trust)) = tokio::time::timeout(LOOK, self.world.port.call(cloud, Call::get(&["v1", "trust"]))).await
@@ -330,11 +347,8 @@ impl Candidate {
     fn show(self: &Arc<Self>) {
         let Some(grant) = self.grant() else { return };
         for cloud in self.voters() {
-            let (this, body) = (self.clone(), json!({ "grant": grant.to_text() }));
-            tokio::spawn(async move {
-                let call = call(Method::PUT, &path(&this.stand.spec.lease, Some("grant"))).json(&body);
-                let _ = tokio::time::timeout(LOOK, this.world.port.call(&cloud, call)).await;
-            });
+            let (this, grant) = (self.clone(), grant.clone());
+            tokio::spawn(async move { show(&*this.world.port, &cloud, &grant).await });
         }
     }
 
@@ -350,14 +364,9 @@ impl Candidate {
 
     async fn release(&self, to: Option<HolderId>) {
         let Some(release) = lock(&self.campaign).release(to) else { return };
-        let body = json!({
-            "token": release.token, "session": release.session, "to": release.to, "signature": release.signature,
-        });
-        let tell = |cloud: String| {
-            let call = call(Method::POST, &path(&self.stand.spec.lease, Some("release"))).json(&body);
-            async move { drop(tokio::time::timeout(LOOK, self.world.port.call(&cloud, call)).await) }
-        };
-        let mut told: FuturesUnordered<_> = self.voters().into_iter().map(tell).collect();
+        let voters = self.voters();
+        let tell = |cloud| tell_release(&*self.world.port, cloud, &release);
+        let mut told: FuturesUnordered<_> = voters.iter().map(|cloud| tell(cloud)).collect();
         while told.next().await.is_some() {}
     }
 

@@ -47,7 +47,7 @@ impl Liar {
     }
 
     /// Whether there is time for another event.
-    async fn pause(&self, random: &mut Random, until: Instant) -> bool {
+    pub(super) async fn pause(&self, random: &mut Random, until: Instant) -> bool {
         tokio::time::sleep(random.between(PAUSE.0, PAUSE.1)).await;
         Instant::now() < until
     }

@@ -8,6 +8,7 @@ mod clients;
 mod equivocate;
 mod foreign;
 mod forge;
+mod leases;
 mod replay;
 mod tamper;
 mod twins;
@@ -62,13 +63,18 @@ impl Liar {
                 let lie = format!("its clients submitted {told} events with two contents, at it and at others");
                 return self.lied(told, lie);
             }
+            Lie::VoteTwice => {
+                self.wait(&mut random, until).await;
+                let told = self.vote_twice(&mut random, until).await;
+                return self.lied(told, format!("it voted for two holders of a lease {told} times"));
+            }
             _ => self.wait(&mut random, until).await,
         }
         let done = Done::default();
         let mut hands = Hands::new(&self.cluster, &self.cloud, &done);
         let (victim, votes) = (random.choose(&self.others()).clone(), Votes::default());
         let lying: Box<dyn Lying> = match lie {
-            Lie::Twins | Lie::TwoContents => unreachable!("told without changing messages"),
+            Lie::Twins | Lie::TwoContents | Lie::VoteTwice => unreachable!("told without changing messages"),
             Lie::Equivocate => Box::new(Equivocate::new(&hands, victim.clone(), votes.clone())),
             Lie::Withhold => Box::new(withhold::Withhold::new(&mut hands, self.others())),
             Lie::Forge => Box::new(forge::Forge),

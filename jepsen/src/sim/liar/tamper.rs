@@ -15,7 +15,7 @@ use tercet_core::transparency::{NoteBody, SignedNote};
 use tercetd::federation::frames::{Reply, Request};
 
 /// The epoch of every cloud in a run with a liar: nobody loses state beside one.
-const EPOCH: u32 = 0;
+pub(super) const EPOCH: u32 = 0;
 
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Message {
