@@ -285,11 +285,23 @@ fn no_token_reaches_the_floor_of_a_cloud_that_is_renewed_later() {
     for token in [BLOCK, u64::MAX] {
         assert_eq!(world.refused("gcp", &claim("ada", token, 0), None), "invalid_request");
     }
+    world.show("gcp", &claim("ada", BLOCK - 2, 0));
     world.vote("gcp", &claim("ada", BLOCK - 1, 0), None).unwrap();
     world.renew_gcp();
     assert_eq!(world.refused("gcp", &claim("bob", BLOCK - 1, 0), None), "stale_token");
     world.vote("gcp", &claim("bob", BLOCK + 1, 0), None).unwrap();
     world.vote("aws", &claim("bob", BLOCK + 1, 0), None).expect("aws knows of the renewal");
+}
+
+#[test]
+fn a_candidate_that_asks_for_a_token_far_beyond_gets_no_vote() {
+    let mut world = World::new("global");
+    let most = 1 + (2 << 16);
+    assert_eq!(world.refused("gcp", &claim("ada", most + 1, 0), None), "invalid_request");
+    world.vote("gcp", &claim("ada", most, 0), None).unwrap();
+    // What a quorum granted may lie anywhere.
+    world.show("azure", &claim("ada", BLOCK / 2, 0));
+    world.vote("azure", &claim("ada", BLOCK / 2, 1), None).unwrap();
 }
 
 #[test]
@@ -300,6 +312,12 @@ fn a_cloud_that_asks_for_absurd_tokens_keeps_nobody_out() {
     assert_eq!(campaign.plan(&[look("aws", u64::MAX), look("azure", 3)]), Plan::Unreachable);
     assert_eq!(campaign.plan(&[look("aws", u64::MAX), look("azure", 3), look("gcp", 5)]), Plan::Ask);
     assert_eq!(campaign.ask(Duration::ZERO).claim.token, 5);
+    // Nor may it use up what there is, by asking for much or little.
+    for lie in [BLOCK - 1, 1] {
+        let mut campaign = world.campaign("global", "eve");
+        assert_eq!(campaign.plan(&[look("aws", lie), look("azure", 300_000), look("gcp", 300_002)]), Plan::Ask);
+        assert_eq!(campaign.ask(Duration::ZERO).claim.token, 300_002);
+    }
     // The clouds know of an epoch, this candidate does not yet.
     let mut late = world.campaign("global", "bob");
     assert_eq!(late.plan(&[look("aws", BLOCK + 1), look("azure", BLOCK + 1)]), Plan::Ask);

@@ -4,7 +4,8 @@
 
 use super::{
     Ballot, Because, Change, Claim, Command, Grant, Lease, Look, MAX_DURATION_MS, MAX_HISTORY, MAX_LEASES,
-    MIN_DURATION_MS, Release, Scope, Spec, TOKENS_BETWEEN_RENEWALS, Tenure, Vote, What, token_floor, wait_for,
+    MIN_DURATION_MS, Release, Scope, Spec, TOKEN_SPREAD, TOKENS_BETWEEN_RENEWALS, Tenure, Vote, What, token_floor,
+    wait_for,
 };
 use crate::agents::Election;
 use crate::command::Reply;
@@ -169,10 +170,11 @@ impl State {
         if claim.token < least && !joins {
             return Err(Rejection::StaleToken { lease: spec.lease.clone(), least });
         }
-        // What is granted now has to lie below the floor of a cloud that is renewed later.
-        if !joins && claim.token - floor >= TOKENS_BETWEEN_RENEWALS {
+        // What is granted now has to lie below the floor of a cloud that is renewed later, and leave room for what follows.
+        let most = least.saturating_add(2 * TOKEN_SPREAD).min(floor.saturating_add(TOKENS_BETWEEN_RENEWALS - 1));
+        if !joins && claim.token > most {
             return Err(Rejection::BadLease(format!(
-                "token {} of {} lies beyond those of the epochs that this cloud knows; a new tenure may have {least}",
+                "token {} of {} lies too far beyond those that this cloud knows; a new tenure may have {least}",
                 claim.token, spec.lease
             )));
         }

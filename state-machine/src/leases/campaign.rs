@@ -2,7 +2,8 @@
 //! to act. Time is what the caller read from `CLOCK_BOOTTIME`, which goes on while a machine sleeps.
 
 use super::{
-    Claim, Grant, NotVoted, Release, Scope, SignedClaim, SignedVote, Spec, TOKENS_BETWEEN_RENEWALS, token_floor,
+    Claim, Grant, NotVoted, Release, Scope, SignedClaim, SignedVote, Spec, TOKEN_SPREAD, TOKENS_BETWEEN_RENEWALS,
+    token_floor,
 };
 use crate::epochs::Opening;
 use crate::genesis::Genesis;
@@ -94,24 +95,31 @@ impl Campaign {
         if usable.is_empty() {
             usable = looks.iter().collect();
         }
-        let mut free: Vec<(u64, &CloudId)> =
-            usable.iter().filter_map(|look| Some((look.free_in_ms?, &look.cloud))).collect();
-        free.sort_unstable();
-        let mut clouds = BTreeSet::new();
-        for (wait, cloud) in free {
-            clouds.insert(cloud);
-            if self.spec.scope.is_met(&self.genesis, &clouds) {
-                if wait > 0 {
-                    return Plan::Wait(Duration::from_millis(wait));
-                }
+        match self.quorum(usable.iter().filter_map(|look| Some((look.free_in_ms?, &look.cloud)))) {
+            None => Plan::Unreachable,
+            Some(wait @ 1..) => Plan::Wait(Duration::from_millis(wait)),
+            Some(0) => {
                 // Not beyond what a cloud asks for that is not free: it may just have voted for another candidate, and
                 // the one of the two who does not win has to leave a vote that can still join the other one's tenure.
-                let free_now = usable.iter().filter(|look| look.free_in_ms == Some(0));
-                free_now.for_each(|look| self.at_least(look.least_token));
-                return Plan::Ask;
+                usable.retain(|look| look.free_in_ms == Some(0));
+                // Nor far beyond what is enough, which may be a lie.
+                let enough = self.quorum(usable.iter().map(|look| (look.least_token, &look.cloud))).unwrap_or_default();
+                usable.retain(|look| look.least_token <= enough.saturating_add(TOKEN_SPREAD));
+                usable.iter().for_each(|look| self.at_least(look.least_token));
+                Plan::Ask
             }
         }
-        Plan::Unreachable
+    }
+
+    /// The least number that enough clouds do not exceed.
+    fn quorum<'a>(&self, said: impl Iterator<Item = (u64, &'a CloudId)>) -> Option<u64> {
+        let mut said: Vec<(u64, &CloudId)> = said.collect();
+        said.sort_unstable();
+        let mut clouds = BTreeSet::new();
+        said.into_iter().find_map(|(number, cloud)| {
+            clouds.insert(cloud);
+            self.spec.scope.is_met(&self.genesis, &clouds).then_some(number)
+        })
     }
 
     /// Whether clouds that know the same epochs may vote for this token.

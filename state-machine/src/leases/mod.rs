@@ -38,6 +38,9 @@ pub const MAX_HISTORY: u64 = 1_000;
 
 /// How many fencing tokens there are until a cloud is renewed.
 const TOKENS_BETWEEN_RENEWALS: u64 = 1 << 32;
+/// By how much the tokens that two clouds ask for may differ, for a candidate that heeds both. A cloud votes for
+/// tokens up to twice as far beyond the least one, so a liar uses them up in tens of thousands of tenures and not in one.
+const TOKEN_SPREAD: u64 = 1 << 16;
 
 /// How long the others leave a free lease to whoever is preferred or elected, at most.
 const MAX_COURTESY: Duration = Duration::from_secs(1);
