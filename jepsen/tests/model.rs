@@ -1,6 +1,7 @@
 //! The model checker itself: a small run is green, one that did too little is refused, one that
 //! breaks an invariant shows the way, and the known counterexample conflicts and convicts.
 
+use jepsen::model::leases::{self, LeaseModel};
 use jepsen::model::{Action, CONFIGS, Config, FinalityModel, Limits, Reach, What, explore, run};
 use stateright::Model as _;
 
@@ -61,8 +62,37 @@ fn two_finals_conflict_and_convict_the_liar() {
     assert!(model.reaches(&system, Reach::Conflict));
     // Judged as it stands and once the honest clouds have told each other everything: among the
     // invariants is that a conflict convicts, with evidence that a stranger can verify.
-    assert_eq!(model.broken(&system), None);
+    assert_eq!(model.judge(&system), None);
     let compare = Action::Deliver { from: azure, to: aws, what: What::Proofs };
     let convicted = model.next_state(&system, compare).expect("they have been told different things");
     assert!(model.reaches(&convicted, Reach::Convicted));
+}
+
+fn lease_config(name: &str) -> leases::Config {
+    leases::CONFIGS.into_iter().find(|config| config.name == name).expect("a configuration of this name")
+}
+
+#[test]
+fn a_lease_has_one_holder_in_every_order_of_few_steps() {
+    for config in leases::CONFIGS {
+        let outcome = leases::run(leases::Config { floor: 100, reaches: &[], ..config }, limits(5), |_| {});
+        assert!(outcome.is_green(), "{}: {:?}\n{:?}", config.name, outcome.failures, outcome.counterexample);
+        assert!(outcome.restarts > 0);
+    }
+}
+
+#[test]
+fn a_cloud_that_voted_for_who_lost_joins_the_winner() {
+    let outcome = leases::run(leases::Config { floor: 100, ..lease_config("lease-release") }, limits(6), |_| {});
+    assert!(outcome.is_green(), "{:?}\n{:?}", outcome.failures, outcome.counterexample);
+    assert_eq!(outcome.reached["a cloud joins the winner"], 5, "released, told, shown, renewed, voted");
+}
+
+#[test]
+fn who_promises_one_holder_beside_a_liar_is_shown_two() {
+    let mut gullible = LeaseModel::new(lease_config("lease-liar")).expect("the clouds meet");
+    gullible.promised = true;
+    let outcome = explore(gullible, limits(7), |_| {});
+    let trace = outcome.counterexample.expect("a way to two holders");
+    assert!(trace.contains("Lie") && (trace.contains("two hold") || trace.contains("was granted after")), "{trace}");
 }

@@ -1,9 +1,9 @@
-//! `jepsen model`: explores every interleaving of the finality core within bounds.
+//! `jepsen model`: explores every interleaving of finality, and of votes on a lease, within bounds.
 
 use super::{Output, not_shown};
 use anyhow::{Result, bail};
 use comfy_table::{Table, presets};
-use jepsen::model::{self, CONFIGS, Config, Limits, Outcome, Progress};
+use jepsen::model::{self, CONFIGS, Config, Limits, Outcome, Progress, leases};
 use serde_json::json;
 use std::io::{IsTerminal as _, Write as _};
 
@@ -58,15 +58,21 @@ pub fn run(args: &Args) -> Result<()> {
     if args.list {
         return list(args);
     }
-    let chosen: Vec<Config> =
-        CONFIGS.into_iter().filter(|config| args.config == "all" || args.config == config.name).collect();
+    let wanted = |name: &str| args.config == "all" || args.config == name;
+    let finality = CONFIGS.into_iter().filter(|config| wanted(config.name));
+    let finality = finality.map(|config| Chosen::Finality(Box::new(args.bound(config))));
+    let leases = leases::CONFIGS.into_iter().filter(|config| wanted(config.name)).map(Chosen::Lease);
+    let chosen: Vec<Chosen> = finality.chain(leases).collect();
     if chosen.is_empty() {
         bail!("there is no configuration {:?}; `jepsen model --list` shows all", args.config);
     }
     let limits = Limits { threads: args.threads, depth: args.depth };
     let mut outcomes = Vec::new();
     for config in chosen {
-        let outcome = model::run(args.bound(config), limits, |progress| show(config.name, progress));
+        let outcome = match config {
+            Chosen::Finality(config) => model::run(*config, limits, |progress| show(config.name, progress)),
+            Chosen::Lease(config) => leases::run(config, limits, |progress| show(config.name, progress)),
+        };
         clear();
         explain(args, &outcome);
         let stop = args.fail_fast && !outcome.is_green();
@@ -86,14 +92,24 @@ pub fn run(args: &Args) -> Result<()> {
 
 fn list(args: &Args) -> Result<()> {
     if args.output.json() {
-        let told: Vec<_> = CONFIGS.iter().map(|config| json!({ "name": config.name, "about": config.about })).collect();
+        let told: Vec<_> = all().map(|(name, about)| json!({ "name": name, "about": about })).collect();
         println!("{}", serde_json::to_string_pretty(&told)?);
         return Ok(());
     }
-    for config in CONFIGS {
-        println!("{:<16} {}", config.name, config.about);
+    for (name, about) in all() {
+        println!("{name:<16} {about}");
     }
     Ok(())
+}
+
+fn all() -> impl Iterator<Item = (&'static str, &'static str)> {
+    let finality = CONFIGS.into_iter().map(|config| (config.name, config.about));
+    finality.chain(leases::CONFIGS.into_iter().map(|config| (config.name, config.about)))
+}
+
+enum Chosen {
+    Finality(Box<Config>),
+    Lease(leases::Config),
 }
 
 impl Args {

@@ -94,6 +94,11 @@ impl Clouds {
         step
     }
 
+    /// The same for commands that are named by what they are.
+    pub fn apply(&self, to: Id, commands: &[Command]) -> Step {
+        self.bring(to, &self.get(to), commands)
+    }
+
     fn bring(&self, to: Id, cloud: &Cloud, commands: &[Command]) -> Step {
         let key = (to, Digest::of(b"", &codec::encode(&commands)));
         if let Some(known) = self.brought.get(&key) {

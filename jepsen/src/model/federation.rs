@@ -7,7 +7,8 @@ use tercet_core::content::{Content, TenantSecret};
 use tercet_core::epochs::Opening;
 use tercet_core::events::{self, Submission};
 use tercet_core::genesis::{CLOUDS, Genesis, Voter};
-use tercet_core::ids::{CloudId, EventKey, FedId, NodeId, TenantId};
+use tercet_core::ids::{CloudId, EpochId, EventKey, FedId, NodeId, TenantId};
+use tercet_core::leases::{self, SignedVote};
 use tercet_core::signature::{Signature, SigningKey};
 use tercet_core::tenants::{self, Confirm, Tenant, TenantSignature};
 use tercet_core::time::WallMillis;
@@ -100,6 +101,17 @@ impl Federation {
             unsigned: false,
             max_pending: 1000,
         }))
+    }
+
+    /// A cloud's vote on a lease, as its node signs it.
+    pub fn sign_lease_vote(&self, vote: leases::Vote) -> SignedVote {
+        let key = &self.keys[&(vote.cloud.clone(), vote.epoch.0)];
+        SignedVote { signatures: vec![(node(&vote.cloud), vote.sign(&self.fed, key))], vote }
+    }
+
+    /// A cloud's first epoch.
+    pub fn epoch(&self, cloud: usize) -> EpochId {
+        self.openings[cloud][0].id(&self.fed)
     }
 
     /// The note as the cloud's node of that epoch signs it.

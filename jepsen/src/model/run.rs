@@ -1,15 +1,20 @@
 //! Runs one configuration to its end and says what came of it.
 
-use super::config::{Config, Reach};
-use super::system::{FinalityModel, INVARIANTS};
-use super::trace;
+use super::clouds::Clouds;
+use super::config::Config;
+use super::system::FinalityModel;
 use serde::Serialize;
 use stateright::report::{ReportData, ReportDiscovery, Reporter};
-use stateright::{Checker as _, HasDiscoveries, Model as _};
+use stateright::{Checker as _, HasDiscoveries, Model};
 use std::collections::BTreeMap;
+use std::fmt::Debug;
+use std::hash::Hash;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
+
+/// The property that is never to be broken.
+pub const INVARIANTS: &str = "every invariant holds";
 
 #[derive(Debug, Clone, Copy)]
 pub struct Limits {
@@ -51,23 +56,49 @@ pub struct Outcome {
     pub expected: BTreeMap<&'static str, String>,
 }
 
+/// What is explored: a model of some part of the core, in one configuration.
+pub trait Explored:
+    Model<
+        State: Clone + Debug + PartialEq + Hash + Send + Sync + 'static,
+        Action: Clone + Debug + PartialEq + Send + Sync + 'static,
+    > + Send
+    + Sync
+    + 'static
+{
+    fn name(&self) -> &'static str;
+    fn about(&self) -> &'static str;
+    /// How many steps from the start are explored unless said otherwise.
+    fn depth(&self) -> usize;
+    /// Fewer unique states than this mean that the model did not run.
+    fn floor(&self) -> usize;
+    /// What a run must have reached at least once.
+    fn reaches(&self) -> Vec<&'static str>;
+    /// Which of it is told as a counterexample that has to exist.
+    fn expected(&self) -> &'static str;
+    fn clouds(&self) -> &Arc<Clouds>;
+    /// What is wrong with a state, if anything is.
+    fn broken(&self, state: &Self::State) -> Option<String>;
+    /// The way to a state, for people.
+    fn render(&self, steps: &[(Self::State, Option<Self::Action>)]) -> String;
+}
+
 pub fn run(config: Config, limits: Limits, progress: impl FnMut(Progress) + Send) -> Outcome {
     match FinalityModel::new(config) {
         Ok(model) => explore(model, limits, progress),
-        Err(broken) => Outcome::broken(config, format!("the clouds cannot even meet: {broken}")),
+        Err(broken) => Outcome::broken(config.name, config.about, format!("the clouds cannot even meet: {broken}")),
     }
 }
 
 /// Visits every state within the bounds, the nearest first.
-pub fn explore(model: FinalityModel, limits: Limits, progress: impl FnMut(Progress) + Send) -> Outcome {
-    let (begun, config) = (Instant::now(), model.config);
-    let clouds = Arc::clone(&model.clouds);
+pub fn explore<M: Explored>(model: M, limits: Limits, progress: impl FnMut(Progress) + Send) -> Outcome {
+    let begun = Instant::now();
+    let clouds = Arc::clone(model.clouds());
+    let depth = limits.depth.unwrap_or(model.depth()) + 2;
     let builder = model.checker().threads(limits.threads).finish_when(HasDiscoveries::AnyFailures);
     // stateright counts states, the first one included, and does not judge the last.
-    let depth = limits.depth.unwrap_or(config.depth) + 2;
     let checker = builder.target_max_depth(depth).spawn_bfs().join_and_report(&mut Watch(progress));
     let model = checker.model();
-    let mut outcome = Outcome::broken(config, String::new());
+    let mut outcome = Outcome::broken(model.name(), model.about(), String::new());
     outcome.failures.clear();
     (outcome.states, outcome.unique) = (checker.state_count(), checker.unique_state_count());
     (outcome.clouds, outcome.depth) = (clouds.count(), checker.max_depth().saturating_sub(1));
@@ -79,24 +110,24 @@ pub fn explore(model: FinalityModel, limits: Limits, progress: impl FnMut(Progre
         if name == INVARIANTS {
             let last = &steps.last().expect("a path has a state").0;
             outcome.failures.push(model.broken(last).unwrap_or_else(|| "a violation that does not repeat".into()));
-            outcome.counterexample = Some(trace::render(model, &steps));
+            outcome.counterexample = Some(model.render(&steps));
             continue;
         }
         outcome.reached.insert(name, steps.len() - 1);
-        if name == Reach::Conflict.name() {
-            outcome.expected.insert(name, trace::render(model, &steps));
+        if name == model.expected() {
+            outcome.expected.insert(name, model.render(&steps));
         }
     }
-    outcome.judge_work(&config);
+    outcome.judge_work(model.floor(), &model.reaches());
     outcome.seconds = begun.elapsed().as_secs_f64();
     outcome
 }
 
 impl Outcome {
-    fn broken(config: Config, why: String) -> Self {
+    pub(super) fn broken(config: &'static str, about: &'static str, why: String) -> Self {
         Self {
-            config: config.name,
-            about: config.about,
+            config,
+            about,
             states: 0,
             unique: 0,
             clouds: 0,
@@ -117,31 +148,34 @@ impl Outcome {
     }
 
     /// A run that did too little proves nothing. A violation ends a run early and says enough.
-    fn judge_work(&mut self, config: &Config) {
+    fn judge_work(&mut self, floor: usize, reaches: &[&'static str]) {
         if !self.is_green() {
             return;
         }
-        if self.unique < config.floor {
-            let (unique, floor) = (self.unique, config.floor);
+        if self.unique < floor {
+            let unique = self.unique;
             self.failures
                 .push(format!("only {unique} states were explored, at least {floor} are needed; raise --depth"));
         }
-        for reach in config.reaches {
-            if !self.reached.contains_key(reach.name()) {
-                self.failures.push(format!("never reached: {}", reach.name()));
-            }
+        for reach in reaches.iter().filter(|reach| !self.reached.contains_key(*reach)) {
+            self.failures.push(format!("never reached: {reach}"));
         }
     }
 }
 
 struct Watch<F>(F);
 
-impl<F: FnMut(Progress)> Reporter<FinalityModel> for Watch<F> {
+impl<F: FnMut(Progress), M: Model> Reporter<M> for Watch<F> {
     fn report_checking(&mut self, data: ReportData) {
         self.0(Progress { states: data.total_states, unique: data.unique_states, depth: data.max_depth });
     }
 
-    fn report_discoveries(&mut self, _: &FinalityModel, _: BTreeMap<&'static str, ReportDiscovery<FinalityModel>>) {}
+    fn report_discoveries(&mut self, _: &M, _: BTreeMap<&'static str, ReportDiscovery<M>>)
+    where
+        M::Action: Debug,
+        M::State: Debug + Hash,
+    {
+    }
 
     fn delay(&self) -> Duration {
         Duration::from_millis(200)

@@ -7,6 +7,8 @@ use super::config::{Config, Reach};
 use super::deliver::What;
 use super::federation::{Federation, MAX_EPOCHS, NAMES, id};
 use super::quiet::broken_now;
+use super::run::{Explored, INVARIANTS};
+use super::trace;
 use crate::invariants::{CloudView, Views};
 use stateright::{Model, Property};
 use std::collections::BTreeSet;
@@ -228,7 +230,7 @@ impl FinalityModel {
     }
 
     /// What is wrong with a state, if anything is.
-    pub fn broken(&self, system: &System) -> Option<String> {
+    pub fn judge(&self, system: &System) -> Option<String> {
         if let Some(broken) = &system.broken {
             return Some(broken.to_string());
         }
@@ -277,8 +279,6 @@ impl FinalityModel {
 }
 
 type Condition = fn(&FinalityModel, &System) -> bool;
-
-pub const INVARIANTS: &str = "every invariant holds";
 
 impl Model for FinalityModel {
     type State = System;
@@ -341,12 +341,50 @@ impl Model for FinalityModel {
             (Reach::Convicted, |model, system| model.first(5, || model.reaches(system, Reach::Convicted))),
             (Reach::Renewed, |model, system| model.first(6, || model.reaches(system, Reach::Renewed))),
         ];
-        let always: Condition = |model, system| !model.first(0, || model.broken(system).is_some());
+        let always: Condition = |model, system| !model.first(0, || model.judge(system).is_some());
         let wanted = reach.into_iter().filter(|(reach, _)| self.config.reaches.contains(reach));
         [Property::always(INVARIANTS, always)]
             .into_iter()
             .chain(wanted.map(|(reach, shows)| Property::sometimes(reach.name(), shows)))
             .collect()
+    }
+}
+
+impl Explored for FinalityModel {
+    fn name(&self) -> &'static str {
+        self.config.name
+    }
+
+    fn about(&self) -> &'static str {
+        self.config.about
+    }
+
+    fn depth(&self) -> usize {
+        self.config.depth
+    }
+
+    fn floor(&self) -> usize {
+        self.config.floor
+    }
+
+    fn reaches(&self) -> Vec<&'static str> {
+        self.config.reaches.iter().map(|reach| reach.name()).collect()
+    }
+
+    fn expected(&self) -> &'static str {
+        Reach::Conflict.name()
+    }
+
+    fn clouds(&self) -> &Arc<Clouds> {
+        &self.clouds
+    }
+
+    fn broken(&self, system: &System) -> Option<String> {
+        self.judge(system)
+    }
+
+    fn render(&self, steps: &[(System, Option<Action>)]) -> String {
+        trace::render(self, steps)
     }
 }
 

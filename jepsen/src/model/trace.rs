@@ -19,7 +19,7 @@ pub fn render(model: &FinalityModel, steps: &[(System, Option<Action>)]) -> Stri
             }
         }
     }
-    if let Some(why) = steps.last().and_then(|(last, _)| model.broken(last)) {
+    if let Some(why) = steps.last().and_then(|(last, _)| model.judge(last)) {
         let _ = writeln!(out, "     {why}");
     }
     out

@@ -46,6 +46,7 @@ pub enum Unusable {
 }
 
 /// One process's attempt to hold a lease, and its tenure.
+#[derive(Clone)]
 pub struct Campaign {
     genesis: Genesis,
     openings: Vec<Opening>,
@@ -58,6 +59,7 @@ pub struct Campaign {
     held: Option<(Grant, Duration)>,
 }
 
+#[derive(Clone)]
 struct Round {
     asked_at: Duration,
     claim: Claim,
