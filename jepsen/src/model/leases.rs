@@ -1,6 +1,6 @@
 //! Votes on one lease in every interleaving within bounds: the product's own clouds (`State::apply`) and
-//! candidates (`Campaign`). Time goes in steps of half a lease. A leader measures whole steps, and a
-//! holder counts from the step in which it asked, so what keeps two holders apart is the margin of W.
+//! candidates (`Campaign`). Time goes in steps of half a lease, on holders' clocks that are as slow as is
+//! allowed and leaders' clocks that are as fast.
 
 mod system;
 mod world;
@@ -126,7 +126,7 @@ pub const CONFIGS: [Config; 6] = [
     },
     Config {
         name: "lease-pending",
-        about: "claims are decided by one leader and applied later, after other votes and other leaders",
+        about: "claims are decided and applied later, after other votes",
         asks: 2,
         steps: 1,
         pending: true,

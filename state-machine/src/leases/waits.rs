@@ -11,7 +11,7 @@ use std::time::Duration;
 pub const MAX_WAITS: usize = 100_000;
 
 /// Since when each lease's latest vote is known. A vote that is first seen now counts from now.
-#[derive(Debug, Default)]
+#[derive(Debug, Clone, Default)]
 pub struct Waits {
     seen: BTreeMap<(TenantId, LeaseId), (Option<Ballot>, Duration)>,
 }

@@ -4,13 +4,14 @@ use super::super::clouds::Clouds;
 use super::super::run::{Explored, INVARIANTS};
 use super::Reach;
 use super::world::{
-    ASKS, Action, CANDIDATES, Candidate, ELECTIONS, LIAR, LOST, LeaseModel, MAX_PENDING, OLD, RELEASES, RESTARTS,
-    SHOWS, STEPS, World,
+    ASKS, Action, CANDIDATES, Candidate, ELECTIONS, LIAR, LOST, LeaseModel, MAX_PENDING, RELEASES, RESTARTS, SHOWS,
+    STEPS, World,
 };
 use stateright::{Model, Property};
 use std::fmt::Write as _;
 use std::sync::Arc;
 use tercet_core::genesis::CLOUDS;
+use tercet_core::leases::Waits;
 
 type Condition = fn(&LeaseModel, &World) -> bool;
 
@@ -83,10 +84,11 @@ impl Model for LeaseModel {
             Action::Pass => {
                 next.now += 1;
                 next.left[STEPS] -= 1;
-                next.known = next.known.map(|known| (known + 1).min(OLD));
+                self.measure(&mut next);
             }
             Action::Elect { cloud } => {
-                next.known[usize::from(cloud)] = 0;
+                next.waits[usize::from(cloud)] = Waits::default();
+                self.measure(&mut next);
                 next.left[ELECTIONS] -= 1;
             }
             Action::Restart { who } => {

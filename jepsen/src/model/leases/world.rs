@@ -13,16 +13,18 @@ use tercet_core::command::Command;
 use tercet_core::epochs;
 use tercet_core::genesis::CLOUDS;
 use tercet_core::ids::{HolderId, LeaseId};
-use tercet_core::leases::{self, Ballot, Campaign, Lease, Plan, Release, SignedClaim, Spec, Vote};
+use tercet_core::leases::{self, Ballot, Campaign, Lease, Plan, Release, SignedClaim, Spec, Vote, Waits};
 use tercet_core::mirrors;
 use tercet_core::signature::SigningKey;
 use tercet_core::time::WallMillis;
 
 pub(super) const CANDIDATES: usize = 2;
-/// A lease lasts two steps of time, and W is a little more: three whole steps.
-const STEP: Duration = Duration::from_millis(500);
+/// Half a lease, on a holder's clock that is slow by 1 %, and on a leader's that is fast by 1 %. So a holder may act in
+/// the second step after the one in which it asked, where a leader has measured more than the lease, and less than W.
+const HOLDERS_STEP: Duration = Duration::from_millis(495);
+const LEADERS_STEP: Duration = Duration::from_millis(505);
 const LASTS_MS: u32 = 1_000;
-const LASTS: u32 = 2;
+const LASTS: u32 = 3;
 /// A leader that has known a vote for so many steps need not count on.
 pub(super) const OLD: u8 = 3;
 /// The cloud that lies, if one does.
@@ -67,7 +69,8 @@ pub(super) struct Entry {
 pub struct World {
     pub(super) now: u32,
     pub(super) clouds: [Id; CLOUDS],
-    /// For how many steps each leader has known its cloud's latest vote.
+    pub(super) waits: [Waits; CLOUDS],
+    /// For how many steps each leader has known its cloud's latest vote, as `waits` has it.
     pub(super) known: [u8; CLOUDS],
     pub(super) candidates: [Candidate; CANDIDATES],
     pub(super) pending: Vec<Entry>,
@@ -162,7 +165,7 @@ fn spec(config: &Config) -> Spec {
 }
 
 fn at(now: u32) -> Duration {
-    STEP * now
+    HOLDERS_STEP * now
 }
 
 impl Candidate {
@@ -247,8 +250,8 @@ impl LeaseModel {
         let init = World {
             now: 0,
             clouds: ids,
-            // The first vote waits as well; that is over.
-            known: [OLD; CLOUDS],
+            waits: Default::default(),
+            known: [0; CLOUDS],
             candidates: [0, 1].map(|who| Candidate::new(&clouds.federation, &config, who, 0)),
             pending: Vec::new(),
             left: [asks, steps, elections, restarts, releases, lost, shows],
@@ -259,7 +262,12 @@ impl LeaseModel {
         let promised = config.scope == "strict" || !config.liar;
         let mut model = Self { config, clouds, init, promised, found: AtomicU32::default() };
         let left = std::mem::replace(&mut model.init.left, [u8::MAX; 7]);
-        for action in config.past {
+        // The first vote waits as well; that is over.
+        let unvoted = [Action::Pass; OLD as usize];
+        let mut first = model.init.clone();
+        model.measure(&mut first);
+        model.init = first;
+        for action in unvoted.iter().chain(config.past) {
             model.init = model.next_state(&model.init, *action).ok_or("a step of the past changes nothing")?;
         }
         model.init.left = left;
@@ -277,7 +285,16 @@ impl LeaseModel {
     }
 
     fn known_for(world: &World, cloud: u8) -> Duration {
-        STEP * u32::from(world.known[usize::from(cloud)])
+        LEADERS_STEP * u32::from(world.known[usize::from(cloud)])
+    }
+
+    /// Each leader looks at its clock, and at its cloud's latest vote.
+    pub(super) fn measure(&self, world: &mut World) {
+        for cloud in 0..CLOUDS as u8 {
+            let (lease, at) = (self.lease(world, cloud), usize::from(cloud));
+            let known_for = world.waits[at].known_for(&lease, LEADERS_STEP * world.now);
+            world.known[at] = (known_for.as_millis() / LEADERS_STEP.as_millis()).min(u128::from(OLD)) as u8;
+        }
     }
 
     /// Applies a command at a cloud. The keys of its votes have to grow.
@@ -290,7 +307,7 @@ impl LeaseModel {
         }
         let after = self.lease(world, cloud);
         if after.vote != before.vote {
-            world.known[usize::from(cloud)] = 0;
+            self.measure(world);
             if after.ballot() <= before.ballot() {
                 let (was, is) = (before.ballot(), after.ballot());
                 world.broken = Some(format!("{} voted for {is:?} after {was:?}", NAMES[usize::from(cloud)]).into());
