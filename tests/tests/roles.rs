@@ -35,7 +35,11 @@ fn a_killed_holder_is_replaced_and_its_command_ends_with_it() {
     let cli = cluster.cli();
     cli.json(&["role", "create", "primary", "--scope", "global", "--lease", "2s"]);
     let pids = cluster.scratch().join("pids");
-    let script = format!("echo $TERCET_HOLDER $$ $TERCET_FENCING_TOKEN >> {}; exec sleep 600", pids.display());
+    // The command leaves a child behind in a session of its own, and does not heed SIGTERM.
+    let script = format!(
+        "trap '' TERM; setsid sleep 600 & echo $TERCET_HOLDER $$ $TERCET_FENCING_TOKEN $! >> {}; sleep 600; exec sleep 600",
+        pids.display()
+    );
     let run = |who: &str| cli.start(&["role", "run", "primary", "--candidate", who, "--", "sh", "-c", &script]);
     let first = run("ada");
     wait_for_holder(&cluster, "ada");
@@ -47,20 +51,33 @@ fn a_killed_holder_is_replaced_and_its_command_ends_with_it() {
 
     let killed = Instant::now();
     kill(Pid::from_raw(first.pid()), Signal::SIGKILL).unwrap();
-    let shown = wait_for_holder(&cluster, "bob");
+    wait_for_holder(&cluster, "bob");
     eprintln!("taken over {:.2} s after the kill, with a lease of 2 s", killed.elapsed().as_secs_f64());
-    assert_eq!(shown["leaseTransitions"], 1);
-    let lines = std::fs::read_to_string(&pids).unwrap();
+    eventually("a cloud was shown who holds the role now", LIMIT, || {
+        let shown = show(&cluster);
+        check(shown["leaseTransitions"] == 1, || shown.to_string())
+    });
+    let lines = eventually("both commands have started", LIMIT, || {
+        let lines = std::fs::read_to_string(&pids).map_err(|error| error.to_string())?;
+        check(lines.lines().count() == 2, || lines.clone()).map(|()| lines)
+    });
     let started: Vec<Vec<&str>> = lines.lines().map(|line| line.split(' ').collect()).collect();
     assert_eq!(started.iter().map(|line| line[0]).collect::<Vec<_>>(), ["ada", "bob"]);
-    let pid: i32 = started[0][1].parse().unwrap();
-    assert!(kill(Pid::from_raw(pid), None).is_err(), "the command of the killed holder still runs");
+    let runs = |line: &[&str]| [1, 3].map(|at| kill(Pid::from_raw(line[at].parse().unwrap()), None).is_ok());
+    assert_eq!(runs(&started[0]), [false, false], "the command of the killed holder still runs");
+    assert_eq!(runs(&started[1]), [true, true]);
     assert!(started[1][2].parse::<u64>().unwrap() > started[0][2].parse::<u64>().unwrap());
 
-    assert!(second.stop().success(), "{}", second.output());
-    assert!(second.output().contains("released"), "{}", second.output());
+    // The command ends in time also if the one that watches the role is only stopped.
     let third = run("eve");
+    kill(Pid::from_raw(second.pid()), Signal::SIGSTOP).unwrap();
     wait_for_holder(&cluster, "eve");
+    assert_eq!(runs(&started[1]), [false, false], "the command of the stopped holder still runs");
+    kill(Pid::from_raw(second.pid()), Signal::SIGCONT).unwrap();
+    eventually("the stopped one knows that it lost the role", LIMIT, || {
+        check(second.output().contains("is lost"), || second.output())
+    });
+    assert!(second.stop().success(), "{}", second.output());
     drop(third);
     let tokens = tokens(&cluster);
     assert!(tokens.len() == 3 && tokens.windows(2).all(|pair| pair[0] < pair[1]), "{tokens:?}");

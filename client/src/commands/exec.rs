@@ -1,5 +1,5 @@
-//! `tercet exec-child`, which `tercet role run` and the agent put before their commands: whoever is killed
-//! without warning must not leave a command behind that goes on without the role.
+//! `tercet exec-child`, which `tercet keep-child` puts before the command: if the keeper itself is killed, the
+//! command must not go on without it.
 
 use crate::exit::Failure;
 use clap::Args;

@@ -7,6 +7,7 @@ pub mod event;
 mod evidence;
 pub mod exec;
 mod guard;
+mod keep;
 mod lease;
 mod man;
 mod role;
@@ -67,6 +68,9 @@ enum Command {
     /// Become a command that ends with its parent
     #[command(hide = true)]
     ExecChild(exec::Exec),
+    /// Keep a command for as long as a role is held
+    #[command(hide = true)]
+    KeepChild(keep::Keep),
     /// Grants of leases
     #[command(subcommand)]
     Lease(lease::Command),
@@ -90,6 +94,7 @@ pub async fn run(cli: Cli) -> Result<(), Failure> {
         Command::Tenant(command) => tenant::run(globals, command).await,
         Command::Role(command) => role::run(globals, command).await,
         Command::ExecChild(command) => exec::run(&command),
+        Command::KeepChild(command) => keep::run(&command).await,
         Command::Agent(command) => agent::run(globals, command).await,
         Command::AgentWatchdog(command) => agent::watchdog::run(&command).await,
         Command::Guard(command) => guard::run(globals, &command).await,

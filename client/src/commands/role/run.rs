@@ -1,17 +1,15 @@
 //! `tercet role run`: a command that runs while a role is held, and never longer.
 
 use super::{parse_holder, parse_lease};
+use crate::commands::keep::Kept;
 use crate::exit::{Failure, OTHER};
 use crate::session::{Globals, TenantArgs};
 use clap::Args;
-use nix::sys::signal::{Signal, killpg};
-use nix::unistd::Pid;
 use std::ffi::OsString;
 use std::time::Duration;
 use tercet::client::Patience;
 use tercet::leases::{Candidate, Held, Waiting};
 use tercet_core::ids::{HolderId, LeaseId};
-use tokio::process::{Child, Command};
 use tokio::signal::unix::{SignalKind, signal};
 
 /// How long a command may take to end after SIGTERM, if the lease gives it that long.
@@ -29,7 +27,8 @@ const CALL: Duration = Duration::from_secs(15);
 
 Waits for its turn, then runs the command with TERCET_ROLE, TERCET_HOLDER, TERCET_FENCING_TOKEN and TERCET_GRANT set.
 If the role cannot be renewed the command gets SIGTERM when a quarter of the lease is left, and SIGKILL when it is over,
-all its children with it; killing this program kills the command. Then this candidate waits for its turn again (with --once it ends with code 1). When the
+with everything that it started, also in sessions of its own. That is done by a process beside this one: stopping or killing
+this program does not keep the command alive beyond its lease. Then this candidate waits for its turn again (with --once it ends with code 1). When the
 command ends by itself the role is released, and its exit code is passed on.")]
 pub struct Run {
     /// The role's name
@@ -86,7 +85,6 @@ pub async fn run(globals: &Globals, command: Run) -> Result<(), Failure> {
             Ended::ByItself(code) => {
                 held.release(None).await;
                 eprintln!("{name} is released");
-                // Codes of signals are told as shells do.
                 return if code == 0 { Ok(()) } else { Err(Failure::new(u8::try_from(code).unwrap_or(OTHER), "")) };
             }
             Ended::Stopped => {
@@ -114,66 +112,49 @@ async fn tell(candidate: &Candidate) {
 async fn hold(command: &Run, held: Held, lease: Duration) -> Result<(Ended, Held), Failure> {
     let Ok(grant) = held.check() else { return Ok((Ended::Lost, held)) };
     eprintln!("{} holds {} with fencing token {}", grant.claim.holder, command.name, grant.claim.token);
-    let me = std::env::current_exe().map_err(|error| Failure::usage(format!("cannot find this program: {error}")))?;
-    let mut child = Command::new(me);
-    child.arg("exec-child").arg(std::process::id().to_string()).arg("--").args(&command.command);
-    child.process_group(0).kill_on_drop(true);
-    child.env("TERCET_ROLE", command.name.as_str()).env("TERCET_HOLDER", grant.claim.holder.as_str());
-    child.env("TERCET_FENCING_TOKEN", grant.claim.token.to_string()).env("TERCET_GRANT", grant.to_text());
-    let mut child = match child.spawn() {
-        Ok(child) => child,
+    let env = [
+        ("TERCET_ROLE", command.name.to_string()),
+        ("TERCET_HOLDER", grant.claim.holder.to_string()),
+        ("TERCET_FENCING_TOKEN", grant.claim.token.to_string()),
+        ("TERCET_GRANT", grant.to_text()),
+    ];
+    let mut kept = match Kept::start(&command.command, &env, held.left()).await {
+        Ok(kept) => kept,
         Err(error) => {
             held.release(None).await;
             return Err(Failure::usage(format!("cannot start a process: {error}")));
         }
     };
-    let group = child.id().and_then(|id| i32::try_from(id).ok()).map(Pid::from_raw);
-    let ended = tokio::select! {
-        status = child.wait() => Ended::ByItself(code(status)),
-        () = held.ends_within(lease / 4) => {
-            end(&mut child, group, held.left()).await;
-            Ended::Lost
+    let mut stop = std::pin::pin!(stopped());
+    loop {
+        tokio::select! {
+            // What ends when the time is over did not end by itself.
+            biased;
+            () = held.ends_within(lease / 4) => {
+                kept.end(held.left()).await;
+                return Ok((Ended::Lost, held));
+            }
+            code = kept.ended() => return Ok((Ended::ByItself(code), held)),
+            () = &mut stop => {
+                kept.end(held.left().min(GRACE)).await;
+                return Ok((Ended::Stopped, held));
+            }
+            () = tokio::time::sleep(lease / 8) => {}
         }
-        () = stopped() => {
-            end(&mut child, group, held.left().min(GRACE)).await;
-            Ended::Stopped
-        }
-    };
-    // Whatever the command left running must not go on without the role.
-    kill(group, Signal::SIGKILL);
-    Ok((ended, held))
-}
-
-/// SIGTERM, and SIGKILL once the time is over.
-async fn end(child: &mut Child, group: Option<Pid>, within: Duration) {
-    kill(group, Signal::SIGTERM);
-    if tokio::time::timeout(within, child.wait()).await.is_err() {
-        kill(group, Signal::SIGKILL);
-        let _ = child.wait().await;
+        kept.allow(held.left()).await;
     }
 }
 
-fn kill(group: Option<Pid>, signal: Signal) {
-    if let Some(group) = group {
-        // The group is gone when all of it have ended.
-        let _ = killpg(group, signal);
-    }
-}
-
-fn code(status: std::io::Result<std::process::ExitStatus>) -> i32 {
-    use std::os::unix::process::ExitStatusExt;
-    status.map_or(1, |status| status.code().unwrap_or_else(|| 128 + status.signal().unwrap_or(0)))
-}
-
-/// Resolves when this program is asked to end.
+/// Resolves when this program is asked to end, or its terminal is closed.
 async fn stopped() {
-    let (Ok(mut interrupt), Ok(mut terminate)) = (signal(SignalKind::interrupt()), signal(SignalKind::terminate()))
-    else {
+    let kinds = [SignalKind::interrupt(), SignalKind::terminate(), SignalKind::hangup()];
+    let [Ok(mut interrupt), Ok(mut terminate), Ok(mut hangup)] = kinds.map(signal) else {
         return std::future::pending().await;
     };
     tokio::select! {
         _ = interrupt.recv() => {}
         _ = terminate.recv() => {}
+        _ = hangup.recv() => {}
     }
 }
 
