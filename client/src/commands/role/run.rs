@@ -6,6 +6,7 @@ use crate::exit::{Failure, OTHER};
 use crate::session::{Globals, TenantArgs};
 use clap::Args;
 use std::ffi::OsString;
+use std::pin::Pin;
 use std::time::Duration;
 use tercet::client::Patience;
 use tercet::leases::{Candidate, Held, Waiting};
@@ -60,20 +61,26 @@ pub async fn run(globals: &Globals, command: Run) -> Result<(), Failure> {
     let tenant = command.tenant.tenant(&context)?;
     let holder = command.candidate.clone().map_or_else(this_machine, Ok)?;
     let (trust, name) = (context.trust_bundle()?, command.name.clone());
+    // For all of the time: a signal between two listeners would be lost.
+    let mut stop = std::pin::pin!(stopped());
     loop {
-        let candidate =
-            Candidate::new(client.clone(), trust.clone(), tenant.clone(), name.clone(), holder.clone()).await?;
+        let candidate = tokio::select! {
+            candidate = Candidate::new(client.clone(), trust.clone(), tenant.clone(), name.clone(), holder.clone()) => {
+                candidate?
+            }
+            () = &mut stop => return Ok(()),
+        };
         eprintln!("{holder} waits for {name}");
         let held = tokio::select! {
             held = candidate.acquire(globals.timeout) => held?,
             () = tell(&candidate) => unreachable!("it tells for as long as it is asked to"),
-            () = stopped() => {
+            () = &mut stop => {
                 // A vote that it may have would be in the way of others.
                 let _ = tokio::time::timeout(WITHDRAW, candidate.withdraw()).await;
                 return Ok(());
             }
         };
-        let (ended, held) = hold(&command, held, candidate.duration()).await?;
+        let (ended, held) = hold(&command, held, candidate.duration(), stop.as_mut()).await?;
         match ended {
             Ended::Lost => {
                 eprintln!("{name} is lost: it could not be renewed in time");
@@ -109,7 +116,12 @@ async fn tell(candidate: &Candidate) {
 }
 
 /// Runs the command for as long as the lease is held.
-async fn hold(command: &Run, held: Held, lease: Duration) -> Result<(Ended, Held), Failure> {
+async fn hold(
+    command: &Run,
+    held: Held,
+    lease: Duration,
+    mut stop: Pin<&mut impl Future<Output = ()>>,
+) -> Result<(Ended, Held), Failure> {
     let Ok(grant) = held.check() else { return Ok((Ended::Lost, held)) };
     eprintln!("{} holds {} with fencing token {}", grant.claim.holder, command.name, grant.claim.token);
     let env = [
@@ -125,7 +137,6 @@ async fn hold(command: &Run, held: Held, lease: Duration) -> Result<(Ended, Held
             return Err(Failure::usage(format!("cannot start a process: {error}")));
         }
     };
-    let mut stop = std::pin::pin!(stopped());
     loop {
         tokio::select! {
             // What ends when the time is over did not end by itself.
