@@ -11,6 +11,9 @@ use tercet_core::agents::Report;
 use tercet_core::ids::{CloudId, Hash};
 use tercet_core::time::WallMillis;
 
+/// So many refusals one after the other, as of a report that came twice, have another reason.
+const REPLAYS: u32 = 3;
+
 pub async fn run(shared: Arc<Shared>) {
     // A later start has a greater number, if the clock of this machine does not fall back behind its last start.
     let boot = wall_ms();
@@ -19,7 +22,7 @@ pub async fn run(shared: Arc<Shared>) {
 
 async fn tell(shared: &Shared, cloud: &CloudId, boot: u64) {
     let mut news = shared.news.subscribe();
-    let mut complained = false;
+    let (mut complained, mut replays) = (false, 0);
     for sequence in 1.. {
         news.mark_unchanged();
         let standing = shared.standing().values().cloned().collect();
@@ -35,16 +38,22 @@ async fn tell(shared: &Shared, cloud: &CloudId, boot: u64) {
         let report = report.sign(&shared.fed, &shared.key.secret);
         let call = Call::new(Method::POST, &["federation", "consensus"]).json(&report);
         match shared.client.send_for(&Route::Only(cloud.clone()), &call, patience()).await {
-            Ok(_) if complained => {
-                eprintln!("cloud {cloud} takes reports again");
-                complained = false;
+            Ok(_) => {
+                if std::mem::take(&mut complained) {
+                    eprintln!("cloud {cloud} takes reports again");
+                }
+                replays = 0;
             }
-            Err(error) if !complained && error.code() != Some("replayed_report") => {
-                eprintln!("cloud {cloud} did not take the report: {error}");
-                complained = true;
+            // One that arrived twice is no news.
+            Err(error) if error.code() == Some("replayed_report") && replays < REPLAYS => replays += 1,
+            Err(error) => {
+                if !std::mem::replace(&mut complained, true) {
+                    eprintln!("cloud {cloud} did not take the report: {error}");
+                    if replays >= REPLAYS {
+                        eprintln!("another process reports as {} and began later; only one may run", shared.id);
+                    }
+                }
             }
-            // A report that arrived twice is no news.
-            Ok(_) | Err(_) => {}
         }
         tokio::select! {
             () = tokio::time::sleep(shared.report_every) => {}

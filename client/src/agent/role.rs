@@ -30,6 +30,8 @@ struct Role {
     folder: PathBuf,
     /// The image that was deployed last, if any was.
     deployed: Mutex<Option<String>>,
+    /// Who is preferred, and since when this agent knows.
+    wish: Mutex<Option<(HolderId, Instant)>>,
 }
 
 /// Why a tenure ended.
@@ -46,7 +48,7 @@ pub async fn run(
     mut stop: watch::Receiver<bool>,
 ) {
     let folder = shared.state_dir.join(config.name.as_str());
-    let role = Role { shared, config, folder, deployed: Mutex::default() };
+    let role = Role { shared, config, folder, deployed: Mutex::default(), wish: Mutex::default() };
     if let Err(error) = std::fs::create_dir_all(&role.folder) {
         return eprintln!("{}: cannot make {}: {error}", role.config.name, role.folder.display());
     }
@@ -89,7 +91,8 @@ pub async fn run(
             }
             Ended::Wanted(to) => {
                 role.say(&format!("handing over to {to}"));
-                role.shared.stand(&role.config.name, |standing| standing.owns = None);
+                // Not ready for another turn until the drain is over.
+                role.shared.stand(&role.config.name, |standing| (standing.owns, standing.ready) = (None, false));
                 if let Some(watchdog) = &mut watchdog {
                     watchdog.allow(held.left() + role.config.drain).await;
                 }
@@ -165,6 +168,7 @@ impl Role {
                     if !self.shared.standing().get(&self.config.name).is_some_and(|standing| standing.ready) {
                         return;
                     }
+                    self.answer_wish().await;
                 }
             };
             tokio::select! {
@@ -237,7 +241,8 @@ impl Role {
             self.say(&format!("container {} does not stop: {error}", container.name));
         }
         let left = until.saturating_duration_since(Instant::now()).max(Duration::from_secs(1));
-        if let Err(why) = hooks::run(&self.config.on_demote, &[], &self.folder, left).await {
+        let variables = [("TERCET_ROLE", self.config.name.to_string()), ("TERCET_HOLDER", self.shared.id.to_string())];
+        if let Err(why) = hooks::run(&self.config.on_demote, &variables, &self.folder, left).await {
             self.say(&why);
         }
         self.shared.stand(&self.config.name, |standing| standing.owns = None);
@@ -298,13 +303,35 @@ impl Role {
         }
     }
 
-    /// Who is preferred, ready, and not this agent.
+    /// Since when this agent knows who is preferred.
+    fn known_wish(&self, preferred: Option<&HolderId>) -> Option<(HolderId, Instant)> {
+        let mut wish = self.wish.lock().unwrap_or_else(PoisonError::into_inner);
+        if wish.as_ref().map(|(known, _)| known) != preferred {
+            *wish = preferred.map(|preferred| (preferred.clone(), Instant::now()));
+        }
+        wish.clone()
+    }
+
+    /// A standby that is newly preferred reports at once: the holder waits for that.
+    async fn answer_wish(&self) {
+        let shared = &self.shared;
+        let Ok(view) = shared.client.leader_within(&shared.tenant, &self.config.name, patience()).await else { return };
+        let before = self.wish.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        let wish = self.known_wish(view.preferred_holder.as_ref());
+        if wish != before && wish.is_some_and(|(preferred, _)| preferred == shared.id) {
+            shared.news.send_replace(());
+        }
+    }
+
+    /// Who is preferred, not this agent, and has reported that it is ready since this agent knows of the wish: one that
+    /// died before leaves the role where it is.
     async fn wanted(&self) -> Option<HolderId> {
         let shared = &self.shared;
-        let standing = shared.client.leader_within(&shared.tenant, &self.config.name, patience()).await.ok()?;
-        let preferred = standing.preferred_holder.filter(|preferred| *preferred != shared.id)?;
-        let ready = standing.candidates.iter().any(|candidate| candidate.agent == preferred && candidate.ready);
-        ready.then_some(preferred)
+        let view = shared.client.leader_within(&shared.tenant, &self.config.name, patience()).await.ok()?;
+        let (preferred, since) = self.known_wish(view.preferred_holder.as_ref())?;
+        let candidate = view.candidates.iter().find(|candidate| candidate.agent == preferred)?;
+        let answered = Duration::from_millis(candidate.heard_ms_ago) < since.elapsed();
+        (preferred != shared.id && candidate.ready && answered).then_some(preferred)
     }
 
     /// Replaces the container by one of another image, if this agent still leads.

@@ -34,6 +34,9 @@ pub async fn run(globals: &Globals, guard: &Guard) -> Result<(), Failure> {
     let (context, client) = globals.asking()?;
     let tenant = guard.tenant.tenant(&context)?;
     let views = Views::ask(&client, &tenant, &guard.name).await?;
+    if let Some(unknown) = views.unknown(client.clouds().len()) {
+        return Err(unknown);
+    }
     let token = match views.holder(client.clouds().len()) {
         Some((holder, token)) if *holder == guard.candidate => token,
         Some((holder, _)) => {

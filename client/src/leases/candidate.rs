@@ -139,16 +139,19 @@ impl Candidate {
                         random(SPLIT_PAUSE.max(self.shared.duration / 2))
                     }
                 },
-                (Plan::Wait(wait), _) => {
-                    self.wait_for(Waiting::Turn);
+                (Plan::Wait(wait), turn) => {
+                    self.wait_for(turn);
                     wait.min(LOOK_AGAIN)
                 }
                 (Plan::Unreachable, why) => {
-                    self.wait_for(why.as_ref().map_or(Waiting::Frozen, |why| Waiting::Clouds(why.to_string())));
                     let pause = random(UNREACHABLE_PAUSE);
                     if deadline.is_some_and(|deadline| Instant::now() + pause >= deadline) {
-                        return Err(why.unwrap_or_else(|| Error::NoQuorum("the lease is frozen".into())));
+                        return Err(Error::NoQuorum(match why {
+                            Waiting::Clouds(why) => why,
+                            _ => format!("lease {} is frozen", self.lease),
+                        }));
                     }
+                    self.wait_for(why);
                     pause
                 }
             };
@@ -174,16 +177,27 @@ impl Candidate {
 
     /// Asks all voters how the lease stands, and stops to wait as soon as enough are free, or soon after enough have
     /// said that they are not.
-    async fn look(&self) -> (Plan, Option<Error>) {
+    async fn look(&self) -> (Plan, Waiting) {
         let patience = Patience::once(LOOK_TIMEOUT.min(self.shared.duration));
         let ask = |cloud| self.shared.client.lease(cloud, &self.tenant, &self.lease, Some(&self.holder), patience);
         let mut asked: FuturesUnordered<_> = self.shared.voters.iter().map(ask).collect();
-        let (mut looks, mut why): (Vec<Look>, _) = (Vec::new(), None);
+        let (mut looks, mut frozen, mut why): (Vec<Look>, _, _) = (Vec::new(), false, None);
         let mut until = Instant::now() + LOOK_TIMEOUT;
         let mut plan = Plan::Unreachable;
-        while let Ok(Some(answer)) = timeout_at(until, asked.next()).await {
+        loop {
+            let answer = match timeout_at(until, asked.next()).await {
+                Ok(Some(answer)) => answer,
+                Ok(None) => break,
+                Err(_) => {
+                    why = why.or_else(|| Some(Error::NoQuorum("a cloud has not answered in time".into())));
+                    break;
+                }
+            };
             match answer {
-                Ok(view) => looks.push(view.look()),
+                Ok(view) => {
+                    frozen |= view.frozen;
+                    looks.push(view.look());
+                }
                 Err(error) => why = Some(error),
             }
             plan = self.shared.campaign().plan(&looks);
@@ -193,7 +207,14 @@ impl Candidate {
                 Plan::Unreachable => {}
             }
         }
-        (plan, why)
+        let waiting = match (&plan, why) {
+            (Plan::Ask | Plan::Wait(_), _) => Waiting::Turn,
+            (Plan::Unreachable, None) if frozen => Waiting::Frozen,
+            (Plan::Unreachable, why) => {
+                Waiting::Clouds(why.map_or_else(|| "too few may vote now".to_owned(), |why| why.to_string()))
+            }
+        };
+        (plan, waiting)
     }
 }
 

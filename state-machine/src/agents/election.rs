@@ -27,6 +27,8 @@ pub struct Candidate {
     pub epoch: u64,
     pub weight: u32,
     pub ready: bool,
+    /// How long ago its latest report was applied, by logged time.
+    pub heard_ms_ago: u64,
 }
 
 /// The candidates of a lease, the best one first.
@@ -60,7 +62,8 @@ pub fn elect(agents: &[AgentRecord], lease: &Lease, now: Millis) -> Election {
         let stands = record.heard.iter().flat_map(|heard| &heard.standing).find(|s| s.lease == lease.spec.lease)?;
         let eligible = record.status(now) == Status::Alive && !record.agent.witness;
         let (agent, weight) = (record.agent.agent.clone(), record.agent.weight);
-        eligible.then_some(Candidate { agent, epoch: stands.epoch, weight, ready: stands.ready })
+        let heard_ms_ago = record.heard.as_ref().map_or(0, |heard| now.0.saturating_sub(heard.at.0));
+        eligible.then_some(Candidate { agent, epoch: stands.epoch, weight, ready: stands.ready, heard_ms_ago })
     };
     let mut candidates: Vec<Candidate> = agents.iter().filter_map(candidate).collect();
     candidates.sort_by_key(|candidate| {

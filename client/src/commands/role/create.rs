@@ -1,14 +1,14 @@
 //! `tercet role create`.
 
 use super::{Views, parse_holder, parse_lease, put_everywhere};
-use crate::exit::Failure;
+use crate::exit::{Failure, REFUSED};
 use crate::output;
 use crate::session::{Globals, TenantArgs, parse_duration};
 use clap::Args;
 use serde_json::json;
 use std::time::Duration;
 use tercet_core::ids::{CloudId, HolderId, LeaseId};
-use tercet_core::leases::{Scope, Spec};
+use tercet_core::leases::{MAX_DURATION_MS, MIN_DURATION_MS, Scope, Spec};
 
 #[derive(Debug, Args)]
 #[command(after_help = "Examples:
@@ -19,7 +19,7 @@ use tercet_core::leases::{Scope, Spec};
 
 Scopes: `global` is granted by 2 of 3 clouds and goes on without any one of them; a lying cloud can help two holders to
 it, and is convicted by their grants. `strict` is granted by all three, for what must never happen twice. `cloud` is
-one cloud's alone. Scope and lease never change. Running it again changes nothing.")]
+one cloud's alone. Scope and lease never change. Running it again changes nothing but who is preferred, if that is named.")]
 pub struct Create {
     /// The role's name
     #[arg(value_name = "NAME", value_parser = parse_lease)]
@@ -56,8 +56,27 @@ pub async fn run(globals: &Globals, command: Create) -> Result<(), Failure> {
     };
     // Running it again neither thaws the role nor forgets who goes first.
     let mut spec = spec;
+    let duration = MIN_DURATION_MS..=MAX_DURATION_MS;
+    if !duration.contains(&spec.duration_ms) {
+        let (least, most) = duration.into_inner();
+        return Err(Failure::usage(format!("a lease lasts {least} to {most} ms, not {}", spec.duration_ms)));
+    }
+    if let Scope::Cloud(cloud) = &spec.scope
+        && !client.clouds().iter().any(|known| known.name == *cloud)
+    {
+        return Err(Failure::usage(format!("the context names no cloud {cloud}")));
+    }
+    let mut exists = false;
     if let Ok(known) = Views::ask(&client, &spec.tenant, &spec.lease).await {
+        exists = known.silent.is_empty();
         let known = known.views[0].spec();
+        if (&known.scope, known.duration_ms) != (&spec.scope, spec.duration_ms) {
+            let why = format!(
+                "{} exists with scope {} and a lease of {} ms, which never change",
+                spec.lease, known.scope, known.duration_ms
+            );
+            return Err(Failure::new(REFUSED, why));
+        }
         spec.frozen = known.frozen;
         spec.preferred = spec.preferred.or(known.preferred);
     }
@@ -73,7 +92,16 @@ pub async fn run(globals: &Globals, command: Create) -> Result<(), Failure> {
     }
     let names: Vec<&str> = clouds.iter().map(|cloud| cloud.as_str()).collect();
     output::print(&output::fields(&[
-        (if command.plan { "would create" } else { "role" }, spec.lease.to_string()),
+        (
+            if !command.plan {
+                "role"
+            } else if exists {
+                "exists"
+            } else {
+                "would create"
+            },
+            spec.lease.to_string(),
+        ),
         ("tenant", spec.tenant.to_string()),
         ("scope", spec.scope.to_string()),
         ("lease", format!("{} ms", spec.duration_ms)),

@@ -1,13 +1,14 @@
 //! `tercet role history`.
 
-use super::parse_lease;
+use super::{Views, parse_lease};
 use crate::exit::Failure;
 use crate::output::{self, Colour, paint};
 use crate::session::{Globals, TenantArgs};
 use clap::Args;
 use serde_json::json;
+use tercet::client::Route;
 use tercet_core::ids::{HolderId, LeaseId};
-use tercet_core::leases::{Because, What};
+use tercet_core::leases::{Because, Scope, What};
 
 #[derive(Debug, Args)]
 #[command(after_help = "Examples:
@@ -29,7 +30,12 @@ pub struct History {
 pub async fn run(globals: &Globals, command: &History) -> Result<(), Failure> {
     let (context, client) = globals.asking()?;
     let tenant = command.tenant.tenant(&context)?;
-    let changes = client.lease_history(&globals.reading(), &tenant, &command.name, command.limit).await?;
+    // Of a lease of one cloud the others hear nothing.
+    let route = match (globals.reading(), Views::ask(&client, &tenant, &command.name).await?.scope()) {
+        (Route::Any, Scope::Cloud(cloud)) => Route::Only(cloud),
+        (route, _) => route,
+    };
+    let changes = client.lease_history(&route, &tenant, &command.name, command.limit).await?;
     if globals.is_json() {
         return output::json(&json!({ "changes": changes }));
     }

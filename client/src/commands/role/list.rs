@@ -1,11 +1,10 @@
 //! `tercet role list`.
 
-use super::Views;
+use super::{Views, gather};
 use crate::exit::{Failure, NO_QUORUM};
 use crate::output;
 use crate::session::{Globals, TenantArgs};
 use clap::Args;
-use futures::future::join_all;
 use serde_json::json;
 use std::collections::BTreeMap;
 use tercet_core::ids::LeaseId;
@@ -22,23 +21,29 @@ pub struct List {
 pub async fn run(globals: &Globals, command: &List) -> Result<(), Failure> {
     let (context, client) = globals.asking()?;
     let tenant = command.tenant.tenant(&context)?;
-    let answers = join_all(client.clouds().iter().map(|cloud| client.leases(&cloud.name, &tenant))).await;
     let mut roles: BTreeMap<LeaseId, Views> = BTreeMap::new();
-    let mut why = None;
-    for (cloud, answer) in client.clouds().iter().zip(answers) {
-        match answer {
-            Ok(listed) => {
-                for view in listed {
-                    let none = || Views { views: Vec::new(), silent: BTreeMap::new() };
-                    roles.entry(view.name.clone()).or_insert_with(none).views.push(view);
+    let (mut why, mut answered) = (None, 0);
+    let answers = gather(
+        &client,
+        |cloud| client.leases(cloud, &tenant),
+        |cloud, answer| {
+            match answer {
+                Ok(listed) => {
+                    for view in listed {
+                        let none = || Views { views: Vec::new(), silent: BTreeMap::new() };
+                        roles.entry(view.name.clone()).or_insert_with(none).views.push(view);
+                    }
+                    answered += 1;
+                }
+                Err(error) => {
+                    eprintln!("cloud {cloud}: {error}");
+                    why = Some(Failure::from(error));
                 }
             }
-            Err(error) => {
-                eprintln!("cloud {}: {error}", cloud.name);
-                why = Some(Failure::from(error));
-            }
-        }
-    }
+            answered > client.clouds().len() / 2
+        },
+    );
+    answers.await;
     if let Some(why) = why.filter(|_| roles.is_empty()) {
         return Err(Failure::new(if why.code == 0 { NO_QUORUM } else { why.code }, why.message));
     }

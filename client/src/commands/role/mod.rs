@@ -12,7 +12,7 @@ use crate::session::Globals;
 use clap::Subcommand;
 use futures::future::join_all;
 use futures::stream::{FuturesUnordered, StreamExt};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 use tercet::leases::LeaseView;
 use tercet::{Client, Error};
@@ -78,35 +78,30 @@ impl Views {
     /// for.
     pub async fn ask(client: &Client, tenant: &TenantId, lease: &LeaseId) -> Result<Self, Failure> {
         let patience = client.patience();
-        let ask = async |cloud: &CloudId| (cloud.clone(), client.lease(cloud, tenant, lease, None, patience).await);
-        let mut asked: FuturesUnordered<_> = client.clouds().iter().map(|cloud| ask(&cloud.name)).collect();
-        let (mut this, mut until) = (Self { views: Vec::new(), silent: BTreeMap::new() }, None);
-        loop {
-            let answer = match until {
-                None => Ok(asked.next().await),
-                Some(until) => timeout_at(until, asked.next()).await,
-            };
-            match answer {
-                Ok(Some((_, Ok(view)))) => this.views.push(view),
-                Ok(Some((cloud, Err(error)))) => drop(this.silent.insert(cloud, error)),
-                Ok(None) | Err(_) => break,
-            }
-            if this.needed(client.clouds().len()).is_some_and(|needed| this.views.len() >= needed) {
-                until = until.or(Some(Instant::now() + GRACE));
-            }
-        }
+        let clouds = client.clouds().len();
+        let mut this = Self { views: Vec::new(), silent: BTreeMap::new() };
+        let answers = gather(
+            client,
+            |cloud| client.lease(cloud, tenant, lease, None, patience),
+            |cloud, answer| {
+                match answer {
+                    Ok(view) => this.views.push(view),
+                    Err(error) => drop(this.silent.insert(cloud, error)),
+                }
+                this.is_told(clouds)
+            },
+        );
+        answers.await;
         if this.views.is_empty() {
             let refused = this.silent.into_values().max_by_key(|error| matches!(error, Error::Refused(_)));
             return Err(refused.map_or_else(|| Failure::usage("the context names no cloud"), Failure::from));
         }
-        for cloud in client.clouds() {
-            if !this.silent.contains_key(&cloud.name) && !this.views.iter().any(|view| view.cloud == cloud.name) {
-                let late = Error::NoQuorum(format!("no answer within {GRACE:?} of the others"));
-                this.silent.insert(cloud.name.clone(), late);
-            }
-        }
         this.views.sort_by(|a, b| a.cloud.cmp(&b.cloud));
         Ok(this)
+    }
+
+    pub fn scope(&self) -> Scope {
+        self.views[0].scope.clone()
     }
 
     /// How many of so many clouds have to name the holder.
@@ -131,11 +126,55 @@ impl Views {
         named.into_iter().find(|(_, count)| *count >= needed).map(|(named, _)| named)
     }
 
+    /// Whether enough of those who vote on the role have answered.
+    fn is_told(&self, clouds: usize) -> bool {
+        let votes = |view: &&LeaseView| !matches!(&view.scope, Scope::Cloud(cloud) if view.cloud != *cloud);
+        self.needed(clouds).is_some_and(|needed| self.views.iter().filter(votes).count() >= needed)
+    }
+
+    /// Why these answers do not tell that nobody holds the role: too many of those who vote on it are silent.
+    pub fn unknown(&self, clouds: usize) -> Option<Failure> {
+        if self.holder(clouds).is_some() || self.is_told(clouds) {
+            return None;
+        }
+        let silent: Vec<&str> = self.silent.keys().map(CloudId::as_str).collect();
+        Some(Failure::new(NO_QUORUM, format!("nobody can tell who holds the role: no answer of {}", silent.join(", "))))
+    }
+
     /// Tells on stderr who did not answer.
     pub fn complain(&self) {
         for (cloud, error) in &self.silent {
             eprintln!("cloud {cloud}: {error}");
         }
+    }
+}
+
+/// Asks every cloud at once. As soon as `take` says that enough have answered the others are not waited for any more;
+/// they count as silent.
+async fn gather<'a, T, F>(
+    client: &'a Client,
+    ask: impl Fn(&'a CloudId) -> F,
+    mut take: impl FnMut(CloudId, Result<T, Error>) -> bool,
+) where
+    F: Future<Output = Result<T, Error>>,
+{
+    let ask = async |cloud: &'a CloudId| (cloud, ask(cloud).await);
+    let mut asked: FuturesUnordered<_> = client.clouds().iter().map(|cloud| ask(&cloud.name)).collect();
+    let mut left: BTreeSet<&CloudId> = client.clouds().iter().map(|cloud| &cloud.name).collect();
+    let mut until = None;
+    loop {
+        let answer = match until {
+            None => asked.next().await,
+            Some(until) => timeout_at(until, asked.next()).await.unwrap_or(None),
+        };
+        let Some((cloud, answer)) = answer else { break };
+        left.remove(cloud);
+        if take(cloud.clone(), answer) {
+            until = until.or(Some(Instant::now() + GRACE));
+        }
+    }
+    for cloud in left {
+        take(cloud.clone(), Err(Error::NoQuorum(format!("no answer within {GRACE:?} of the others"))));
     }
 }
 
@@ -176,7 +215,13 @@ async fn put_everywhere(client: &Client, spec: &Spec) -> Result<Vec<LeaseView>, 
         eprintln!("cloud {cloud}: {}", failure.message);
     }
     let names: Vec<&str> = failed.iter().map(|(cloud, _)| cloud.as_str()).collect();
-    let code = if worst.code == REFUSED { REFUSED } else { NO_QUORUM };
-    let why = format!("not done on: {}; run the same command again when they answer, that is safe", names.join(", "));
-    Err(Failure::new(code, why))
+    let names = names.join(", ");
+    // What one cloud refuses no repetition changes.
+    Err(match worst.code {
+        REFUSED => Failure::new(REFUSED, format!("refused by: {names}")),
+        _ => Failure::new(
+            NO_QUORUM,
+            format!("not done on: {names}; run the same command again when they answer, that is safe"),
+        ),
+    })
 }

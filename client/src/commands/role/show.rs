@@ -36,20 +36,23 @@ pub async fn run(globals: &Globals, command: &Show) -> Result<(), Failure> {
     let transitions = views.views.iter().map(|view| view.lease_transitions).max().unwrap_or(0);
     let acquired = views.views.iter().filter(of_holder).find_map(|view| view.acquire_time.clone());
     let renewed = best.and_then(|view| view.renew_time.clone());
+    let unknown = views.unknown(client.clouds().len());
     if globals.is_json() {
         let silent: Vec<_> = views.silent.keys().collect();
-        return output::json(&json!({
+        output::json(&json!({
             "tenant": first.tenant, "name": first.name, "scope": first.scope,
             "leaseDurationMs": first.lease_duration_ms,
             "holderIdentity": holder.map(|(holder, _)| holder), "fencingToken": holder.map(|(_, token)| token),
             "acquireTime": acquired, "renewTime": renewed, "leaseTransitions": transitions,
             "preferredHolder": first.preferred_holder, "frozen": first.frozen,
-            "clouds": views.views, "silent": silent,
-        }));
+            "clouds": views.views, "silent": silent, "known": unknown.is_none(),
+        }))?;
+        return unknown.map_or(Ok(()), Err);
     }
     let text = |value: &Option<String>| value.clone().unwrap_or_default();
     let held = match holder {
         Some((holder, _)) => paint(Colour::Green, holder.as_str()),
+        None if unknown.is_some() => paint(Colour::Red, "unknown"),
         None => paint(Colour::Yellow, "nobody"),
     };
     output::print(&output::fields(&[
@@ -81,5 +84,6 @@ pub async fn run(globals: &Globals, command: &Show) -> Result<(), Failure> {
             state.into(),
         ]
     });
-    output::print(&output::table(&["cloud", "its vote", "token", "renewal", ""], rows))
+    output::print(&output::table(&["cloud", "its vote", "token", "renewal", ""], rows))?;
+    unknown.map_or(Ok(()), Err)
 }
