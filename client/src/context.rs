@@ -25,7 +25,7 @@ pub enum ContextError {
     NotFound(PathBuf),
     #[error("cannot read {path}: {why}")]
     Unreadable { path: PathBuf, why: String },
-    #[error("{path} is not a valid context: {why}")]
+    #[error("{path} is not valid: {why}")]
     Invalid { path: PathBuf, why: String },
     #[error("{path} holds a secret and may be read by others (mode {mode:03o}); run: chmod 600 {path}")]
     LoosePermissions { path: PathBuf, mode: u32 },

@@ -6,6 +6,7 @@ use crate::session::{Globals, read_file};
 use clap::Args;
 use serde_json::json;
 use std::path::{Path, PathBuf};
+use std::time::{SystemTime, UNIX_EPOCH};
 use tercet::verify::read_trust;
 use tercet_core::leases::Grant;
 
@@ -40,8 +41,12 @@ pub fn run(globals: &Globals, command: &Verify) -> Result<(), Failure> {
     let refused = |error: tercet_core::leases::NotGranted| Failure::new(REFUSED, format!("REFUSED grant: {error}"));
     let granted = Grant::from_text(&text).and_then(|grant| grant.verify(&trust.genesis, &trust.openings));
     let granted = granted.map_err(refused)?;
+    let now = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_millis());
+    let expired = u128::from(granted.expires_at.0) < now;
     if globals.is_json() {
-        return output::json(&granted);
+        let mut value = serde_json::to_value(&granted).map_err(|error| Failure::usage(error.to_string()))?;
+        value["expired"] = expired.into();
+        return output::json(&value);
     }
     let clouds: Vec<&str> = granted.clouds.iter().map(tercet_core::ids::CloudId::as_str).collect();
     output::print(&output::fields(&[
@@ -53,7 +58,7 @@ pub fn run(globals: &Globals, command: &Verify) -> Result<(), Failure> {
         ("scope", granted.scope.clone()),
         ("renewal", granted.renewal.to_string()),
         ("granted", output::moment(&json!(granted.acquired_at.0))),
-        ("ends by", output::moment(&json!(granted.expires_at.0))),
+        (if expired { "ended by" } else { "ends by" }, output::moment(&json!(granted.expires_at.0))),
         ("session", granted.session.to_string()),
     ]))
 }
