@@ -159,7 +159,7 @@ async fn a_vote_goes_to_somebody_else_after_w_and_no_sooner() {
     first.acquire(&["gcp"]).await;
     let voted = Instant::now();
     sleep(Duration::from_millis(700)).await;
-    second.plan(&["gcp"]).await;
+    second.campaign.at_least(2);
     let refused = second.ask(&["gcp"]).await.remove(0).expect(409).json();
     assert_eq!((&refused["code"], &refused["holder"]), (&"lease_held".into(), &"first".into()));
     let Plan::Wait(left) = second.plan(&["gcp"]).await else { panic!("the lease is held") };
