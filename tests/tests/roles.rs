@@ -131,3 +131,42 @@ fn a_role_is_kept_while_a_cloud_and_leaders_are_killed() {
     wait_for_holder(&cluster, "ada");
     assert_eq!(tokens(&cluster).len(), 1, "{}", holder.output());
 }
+
+#[test]
+fn a_handover_to_an_agent_that_died_leaves_the_role_where_it_is() {
+    let cluster = Cluster::small();
+    let cli = cluster.cli();
+    cli.json(&["role", "create", "primary", "--lease", "2s"]);
+    let start = |who: &str| {
+        cli.json(&["agent", "create", who]);
+        let config = cluster.scratch().join(format!("{who}.toml"));
+        let text =
+            format!("id = {who:?}\nstate_dir = \"{who}\"\nreport_every = \"500ms\"\n[[role]]\nname = \"primary\"\n");
+        std::fs::write(&config, text).unwrap();
+        cli.start(&["agent", "run", config.to_str().unwrap()])
+    };
+    let ready = || {
+        eventually("the successor is ready", LIMIT, || {
+            let listed = cli.json(&["agent", "list"]);
+            let heard = listed["agents"][1]["heardMsAgo"].as_u64().is_some_and(|ago| ago < 1_000);
+            check(heard && listed["agents"][1]["standing"][0]["ready"] == true, || listed.to_string())
+        });
+    };
+    let _first = start("web-1");
+    wait_for_holder(&cluster, "web-1");
+    let second = start("web-2");
+    ready();
+    kill(Pid::from_raw(second.pid()), Signal::SIGKILL).unwrap();
+    drop(second);
+    // What it said last is that it is ready.
+    let planned = cli.run(&["role", "handover", "primary", "--to", "web-2", "--timeout", "5s"]);
+    assert_eq!(planned.code, 6, "{}", planned.stderr);
+    assert!(planned.stderr.contains("the wish is taken back"), "{}", planned.stderr);
+    assert_eq!(show(&cluster)["preferredHolder"], Value::Null);
+    wait_for_holder(&cluster, "web-1");
+    assert_eq!(tokens(&cluster).len(), 1, "the role was given up for nobody");
+    let _second = start("web-2");
+    ready();
+    cli.json(&["role", "handover", "primary", "--to", "web-2"]);
+    wait_for_holder(&cluster, "web-2");
+}
