@@ -58,6 +58,7 @@ pub async fn run(keep: &Keep) -> Result<(), Failure> {
     let mut orders = BufReader::new(tokio::io::stdin()).lines();
     // The first order comes before any time could be over.
     let mut until = Duration::MAX;
+    let mut collecting = tokio::time::interval(COLLECT);
     let ended = loop {
         let left = until.saturating_sub(boottime());
         if left.is_zero() {
@@ -74,7 +75,7 @@ pub async fn run(keep: &Keep) -> Result<(), Failure> {
                 None => break None,
             },
             () = sleep(left.min(LOOK)) => {}
-            () = sleep(COLLECT) => collect(&child),
+            _ = collecting.tick() => collect(&child),
         }
     };
     let status = match ended {
