@@ -21,6 +21,13 @@ impl Random {
         z ^ (z >> 31)
     }
 
+    /// The seed of a key.
+    pub fn seed(&mut self) -> [u8; 32] {
+        let mut seed = [0; 32];
+        seed.chunks_mut(8).for_each(|chunk| chunk.copy_from_slice(&self.number().to_le_bytes()));
+        seed
+    }
+
     pub fn below(&mut self, bound: usize) -> usize {
         (self.number() % bound.max(1) as u64) as usize
     }

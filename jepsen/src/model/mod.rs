@@ -16,5 +16,5 @@ mod trace;
 
 pub use config::{CONFIGS, Config, Reach};
 pub use deliver::What;
-pub use run::{Explored, Limits, Outcome, Progress, explore, run};
+pub use run::{Bounds, Explored, Limits, Outcome, Progress, explore, run};
 pub use system::{Action, FinalityModel};

@@ -56,6 +56,18 @@ pub struct Outcome {
     pub expected: BTreeMap<&'static str, String>,
 }
 
+/// What a configuration asks of its run.
+pub struct Bounds {
+    pub name: &'static str,
+    pub about: &'static str,
+    /// How many steps from the start are explored unless said otherwise.
+    pub depth: usize,
+    /// Fewer unique states than this mean that the model did not run.
+    pub floor: usize,
+    /// What a run must have reached at least once.
+    pub reaches: Vec<&'static str>,
+}
+
 /// What is explored: a model of some part of the core, in one configuration.
 pub trait Explored:
     Model<
@@ -65,15 +77,8 @@ pub trait Explored:
     + Sync
     + 'static
 {
-    fn name(&self) -> &'static str;
-    fn about(&self) -> &'static str;
-    /// How many steps from the start are explored unless said otherwise.
-    fn depth(&self) -> usize;
-    /// Fewer unique states than this mean that the model did not run.
-    fn floor(&self) -> usize;
-    /// What a run must have reached at least once.
-    fn reaches(&self) -> Vec<&'static str>;
-    /// Which of it is told as a counterexample that has to exist.
+    fn bounds(&self) -> Bounds;
+    /// Which of what is reached is told as a counterexample that has to exist.
     fn expected(&self) -> &'static str;
     fn clouds(&self) -> &Arc<Clouds>;
     /// What is wrong with a state, if anything is.
@@ -92,13 +97,13 @@ pub fn run(config: Config, limits: Limits, progress: impl FnMut(Progress) + Send
 /// Visits every state within the bounds, the nearest first.
 pub fn explore<M: Explored>(model: M, limits: Limits, progress: impl FnMut(Progress) + Send) -> Outcome {
     let begun = Instant::now();
-    let clouds = Arc::clone(model.clouds());
-    let depth = limits.depth.unwrap_or(model.depth()) + 2;
+    let (clouds, bounds) = (Arc::clone(model.clouds()), model.bounds());
     let builder = model.checker().threads(limits.threads).finish_when(HasDiscoveries::AnyFailures);
     // stateright counts states, the first one included, and does not judge the last.
+    let depth = limits.depth.unwrap_or(bounds.depth) + 2;
     let checker = builder.target_max_depth(depth).spawn_bfs().join_and_report(&mut Watch(progress));
     let model = checker.model();
-    let mut outcome = Outcome::broken(model.name(), model.about(), String::new());
+    let mut outcome = Outcome::broken(bounds.name, bounds.about, String::new());
     outcome.failures.clear();
     (outcome.states, outcome.unique) = (checker.state_count(), checker.unique_state_count());
     (outcome.clouds, outcome.depth) = (clouds.count(), checker.max_depth().saturating_sub(1));
@@ -118,7 +123,7 @@ pub fn explore<M: Explored>(model: M, limits: Limits, progress: impl FnMut(Progr
             outcome.expected.insert(name, model.render(&steps));
         }
     }
-    outcome.judge_work(model.floor(), &model.reaches());
+    outcome.judge_work(&bounds);
     outcome.seconds = begun.elapsed().as_secs_f64();
     outcome
 }
@@ -148,16 +153,16 @@ impl Outcome {
     }
 
     /// A run that did too little proves nothing. A violation ends a run early and says enough.
-    fn judge_work(&mut self, floor: usize, reaches: &[&'static str]) {
+    fn judge_work(&mut self, bounds: &Bounds) {
         if !self.is_green() {
             return;
         }
-        if self.unique < floor {
-            let unique = self.unique;
+        if self.unique < bounds.floor {
+            let (unique, floor) = (self.unique, bounds.floor);
             self.failures
                 .push(format!("only {unique} states were explored, at least {floor} are needed; raise --depth"));
         }
-        for reach in reaches.iter().filter(|reach| !self.reached.contains_key(*reach)) {
+        for reach in bounds.reaches.iter().filter(|reach| !self.reached.contains_key(*reach)) {
             self.failures.push(format!("never reached: {reach}"));
         }
     }

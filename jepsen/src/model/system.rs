@@ -7,7 +7,7 @@ use super::config::{Config, Reach};
 use super::deliver::What;
 use super::federation::{Federation, MAX_EPOCHS, NAMES, id};
 use super::quiet::broken_now;
-use super::run::{Explored, INVARIANTS};
+use super::run::{Bounds, Explored, INVARIANTS};
 use super::trace;
 use crate::invariants::{CloudView, Views};
 use stateright::{Model, Property};
@@ -351,24 +351,9 @@ impl Model for FinalityModel {
 }
 
 impl Explored for FinalityModel {
-    fn name(&self) -> &'static str {
-        self.config.name
-    }
-
-    fn about(&self) -> &'static str {
-        self.config.about
-    }
-
-    fn depth(&self) -> usize {
-        self.config.depth
-    }
-
-    fn floor(&self) -> usize {
-        self.config.floor
-    }
-
-    fn reaches(&self) -> Vec<&'static str> {
-        self.config.reaches.iter().map(|reach| reach.name()).collect()
+    fn bounds(&self) -> Bounds {
+        let Config { name, about, depth, floor, reaches, .. } = self.config;
+        Bounds { name, about, depth, floor, reaches: reaches.iter().map(|reach| reach.name()).collect() }
     }
 
     fn expected(&self) -> &'static str {

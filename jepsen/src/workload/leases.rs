@@ -223,9 +223,7 @@ pub async fn settle(world: &Arc<World>, deadline: Instant) -> Result<(), String>
 
 impl Candidate {
     fn new(world: &Arc<World>, stand: &Arc<Stand>, number: u64, clock: Clock, random: &mut Random) -> Self {
-        let mut seed = [0; 32];
-        seed.chunks_mut(8).for_each(|chunk| chunk.copy_from_slice(&random.number().to_le_bytes()));
-        let key = SigningKey::from_seed(&seed);
+        let key = SigningKey::from_seed(&random.seed());
         let session = key.public().to_string();
         let holder = HolderId::new(format!("c{number}")).expect("letters and digits");
         let trust = lock(&stand.trust).clone();

@@ -178,38 +178,40 @@ async fn gather<'a, T, F>(
     }
 }
 
-/// Tells every cloud that answers, and says which do not; more than half have to. Returns which ones did.
-async fn put_where_they_answer(client: &Client, spec: &Spec) -> Result<Vec<CloudId>, Failure> {
+/// Tells every cloud. Which ones took it, and why the others did not.
+async fn put(client: &Client, spec: &Spec) -> (Vec<CloudId>, Vec<(CloudId, Error)>) {
     let put = join_all(client.clouds().iter().map(|cloud| client.put_lease(&cloud.name, spec))).await;
-    let (mut told, mut why) = (Vec::new(), None);
+    let (mut told, mut failed) = (Vec::new(), Vec::new());
     for (cloud, result) in client.clouds().iter().zip(put) {
         match result {
             Ok(_) => told.push(cloud.name.clone()),
-            Err(error @ Error::Refused(_)) => return Err(error.into()),
-            Err(error) => {
-                eprintln!("cloud {}: {error}", cloud.name);
-                why = Some(error);
-            }
+            Err(error) => failed.push((cloud.name.clone(), error)),
         }
     }
-    match why.filter(|_| told.len() <= client.clouds().len() / 2) {
-        Some(error) => Err(error.into()),
-        None => Ok(told),
+    (told, failed)
+}
+
+/// Tells every cloud that answers, and says which do not; more than half have to. Returns which ones did.
+async fn put_where_they_answer(client: &Client, spec: &Spec) -> Result<Vec<CloudId>, Failure> {
+    let (told, mut failed) = put(client, spec).await;
+    if let Some(at) = failed.iter().position(|(_, error)| matches!(error, Error::Refused(_))) {
+        return Err(failed.swap_remove(at).1.into());
+    }
+    for (cloud, error) in &failed {
+        eprintln!("cloud {cloud}: {error}");
+    }
+    match failed.pop() {
+        Some((_, error)) if told.len() <= client.clouds().len() / 2 => Err(error.into()),
+        _ => Ok(told),
     }
 }
 
 /// Tells every cloud, and says which one did not take it.
-async fn put_everywhere(client: &Client, spec: &Spec) -> Result<Vec<LeaseView>, Failure> {
-    let put = join_all(client.clouds().iter().map(|cloud| client.put_lease(&cloud.name, spec))).await;
-    let (mut views, mut failed) = (Vec::new(), Vec::new());
-    for (cloud, result) in client.clouds().iter().zip(put) {
-        match result {
-            Ok(view) => views.push(view),
-            Err(error) => failed.push((cloud.name.clone(), Failure::from(error))),
-        }
-    }
+async fn put_everywhere(client: &Client, spec: &Spec) -> Result<(), Failure> {
+    let (_, failed) = put(client, spec).await;
+    let failed: Vec<(CloudId, Failure)> = failed.into_iter().map(|(cloud, error)| (cloud, error.into())).collect();
     let Some((_, worst)) = failed.iter().find(|(_, failure)| failure.code == REFUSED).or(failed.first()) else {
-        return Ok(views);
+        return Ok(());
     };
     for (cloud, failure) in &failed {
         eprintln!("cloud {cloud}: {}", failure.message);

@@ -1,12 +1,12 @@
 //! What may happen next, what must never be, and the way to a state for people.
 
 use super::super::clouds::Clouds;
-use super::super::run::{Explored, INVARIANTS};
-use super::Reach;
+use super::super::run::{Bounds, Explored, INVARIANTS};
 use super::world::{
     ASKS, Action, CANDIDATES, Candidate, ELECTIONS, LIAR, LOST, LeaseModel, MAX_PENDING, RELEASES, RESTARTS, SHOWS,
     STEPS, World,
 };
+use super::{Config, Reach};
 use stateright::{Model, Property};
 use std::fmt::Write as _;
 use std::sync::Arc;
@@ -134,24 +134,9 @@ impl Model for LeaseModel {
 }
 
 impl Explored for LeaseModel {
-    fn name(&self) -> &'static str {
-        self.config.name
-    }
-
-    fn about(&self) -> &'static str {
-        self.config.about
-    }
-
-    fn depth(&self) -> usize {
-        self.config.depth
-    }
-
-    fn floor(&self) -> usize {
-        self.config.floor
-    }
-
-    fn reaches(&self) -> Vec<&'static str> {
-        self.config.reaches.iter().map(|reach| reach.name()).collect()
+    fn bounds(&self) -> Bounds {
+        let Config { name, about, depth, floor, reaches, .. } = self.config;
+        Bounds { name, about, depth, floor, reaches: reaches.iter().map(|reach| reach.name()).collect() }
     }
 
     fn expected(&self) -> &'static str {

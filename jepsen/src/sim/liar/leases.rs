@@ -9,8 +9,7 @@ use crate::random::Random;
 use crate::workload::leases::{look, put, show, specs, tell_release, vote};
 use std::time::Duration;
 use tercet_core::ids::{HolderId, LeaseId};
-use tercet_core::leases::{Campaign, Scope, SignedClaim, SignedVote, Spec};
-use tercet_core::leases::{Grant, Vote};
+use tercet_core::leases::{Campaign, Grant, Scope, SignedClaim, SignedVote, Spec, Vote};
 use tercet_core::signature::SigningKey;
 use tercet_core::time::WallMillis;
 use tokio::time::Instant;
@@ -42,7 +41,7 @@ impl Liar {
             let mut two = self.candidates(random, &spoils).await;
             for (campaign, cloud) in two.iter_mut().zip(&others) {
                 let signed = campaign.ask(begun.elapsed());
-                self.collect(&hands, campaign, &signed, std::slice::from_ref(cloud)).await;
+                self.collect(&hands, campaign, &signed, cloud).await;
             }
             let grants: Vec<Grant> = two.iter().filter_map(|two| two.holds(begun.elapsed()).cloned()).collect();
             if let [a, b] = &grants[..]
@@ -60,7 +59,7 @@ impl Liar {
             let first = random.below(2);
             for cloud in &others {
                 for at in [first, 1 - first] {
-                    self.collect(&hands, &mut two[at], &claims[at], std::slice::from_ref(cloud)).await;
+                    self.collect(&hands, &mut two[at], &claims[at], cloud).await;
                 }
             }
             if two.iter().all(|campaign| campaign.holds(begun.elapsed()).is_some()) {
@@ -86,11 +85,9 @@ impl Liar {
         let mut two: Vec<Campaign> = ["x0", "x1"]
             .into_iter()
             .map(|name| {
-                let mut seed = [0; 32];
-                seed.chunks_mut(8).for_each(|chunk| chunk.copy_from_slice(&random.number().to_le_bytes()));
                 let holder = HolderId::new(name).expect("letters and digits");
                 let (genesis, openings) = (directory.genesis.clone(), directory.openings.clone());
-                Campaign::new(genesis, openings, spec.clone(), holder, SigningKey::from_seed(&seed))
+                Campaign::new(genesis, openings, spec.clone(), holder, SigningKey::from_seed(&random.seed()))
             })
             .collect();
         let anybody = HolderId::new("x0").expect("letters and digits");
@@ -102,13 +99,11 @@ impl Liar {
         two
     }
 
-    /// The votes of these honest clouds, and the liar's in any case.
-    async fn collect(&self, hands: &Hands, campaign: &mut Campaign, signed: &SignedClaim, clouds: &[String]) {
-        for cloud in clouds {
-            if let Ok(Some(vote)) = tokio::time::timeout(ROUND, vote(self.port(), cloud, signed)).await {
-                // One that came late answers an earlier claim.
-                let _ = campaign.hear(vote);
-            }
+    /// An honest cloud's vote, and the liar's in any case.
+    async fn collect(&self, hands: &Hands, campaign: &mut Campaign, signed: &SignedClaim, cloud: &str) {
+        if let Ok(Some(vote)) = tokio::time::timeout(ROUND, vote(self.port(), cloud, signed)).await {
+            // One that came late answers an earlier claim.
+            let _ = campaign.hear(vote);
         }
         let scope = campaign.spec().scope.clone();
         campaign.hear(hands.lease_vote(signed, scope)).expect("the liar signs with its own keys");
@@ -126,9 +121,7 @@ impl Liar {
 
 impl Hands {
     fn lease_vote(&self, signed: &SignedClaim, scope: Scope) -> SignedVote {
-        let directory = self.cluster.directory();
-        let opening = directory.openings.iter().find(|opening| opening.cloud == self.cloud).expect("each has one");
-        let (cloud, epoch, claim) = (self.cloud.clone(), opening.id(&self.fed), signed.claim.clone());
+        let (cloud, epoch, claim) = (self.cloud.clone(), self.opening().id(&self.fed), signed.claim.clone());
         let vote = Vote { cloud, epoch, claim, scope, voted_at: WallMillis(0) };
         let sign = |node| {
             let signature = vote.sign(&self.fed, &node_key(&node, super::tamper::EPOCH));

@@ -10,6 +10,7 @@ use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 use tercet_core::codec;
+use tercet_core::epochs::Opening;
 use tercet_core::ids::{CloudId, FedId, NodeId};
 use tercet_core::transparency::{NoteBody, SignedNote};
 use tercetd::federation::frames::{Reply, Request};
@@ -75,10 +76,15 @@ impl Hands {
         self.random.below(times) == 0
     }
 
+    /// The liar's epoch.
+    pub fn opening(&self) -> Opening {
+        let directory = self.cluster.directory();
+        directory.openings.iter().find(|opening| opening.cloud == self.cloud).expect("each has one").clone()
+    }
+
     /// The liar's nodes that sign its notes: as many as the threshold asks for.
     pub fn signers(&self) -> Vec<NodeId> {
-        let directory = self.cluster.directory();
-        let opening = directory.openings.iter().find(|opening| opening.cloud == self.cloud).expect("each has one");
+        let opening = self.opening();
         opening.keys.iter().map(|(node, _)| node.clone()).take(opening.threshold as usize).collect()
     }
 
