@@ -57,7 +57,7 @@ impl RaftNetworkFactory<TypeConfig> for Network {
 
     async fn new_client(&mut self, target: u64, _node: &String) -> Member {
         let to = self.members[target as usize - 1].clone();
-        Member { peers: self.peers.clone(), sessions: self.sessions.clone(), to }
+        Member { peers: self.peers.clone(), sessions: self.sessions.clone(), id: target, to }
     }
 }
 
@@ -66,6 +66,7 @@ impl RaftNetworkFactory<TypeConfig> for Network {
 pub struct Member {
     peers: PeerClient,
     sessions: Arc<Sessions>,
+    id: u64,
     to: NodeId,
 }
 
@@ -86,6 +87,55 @@ impl Member {
     ) -> Result<A, RPCError<TypeConfig>> {
         call(&self.peers, &self.to, method, request, timeout).await.map_err(rpc_error)
     }
+
+    async fn append(
+        &self,
+        request: &AppendEntriesRequest<TypeConfig>,
+        timeout: Duration,
+    ) -> Result<AppendEntriesResponse<TypeConfig>, RPCError<TypeConfig>> {
+        Ok(match self.call(Method::RaftAppend, request, timeout).await? {
+            AppendEntriesResponse::HigherVote(vote) => {
+                AppendEntriesResponse::HigherVote(self.unremembered(&request.vote, vote))
+            }
+            answer => answer,
+        })
+    }
+
+    async fn ask_vote(
+        &self,
+        method: Method,
+        request: &VoteRequest<TypeConfig>,
+        option: RPCOption,
+    ) -> Result<VoteResponse<TypeConfig>, RPCError<TypeConfig>> {
+        let timeout = option.hard_ttl().max(MIN_CALL_TIMEOUT);
+        let answer: VoteResponse<TypeConfig> = self.call(method, request, timeout).await?;
+        Ok(VoteResponse { vote: self.unremembered(&request.vote, answer.vote), ..answer })
+    }
+
+    fn unremembered(&self, asked: &Vote, answered: Vote) -> Vote {
+        let taken = unremembered(asked, answered, self.id);
+        if taken != answered {
+            tracing::warn!(
+                "{} knows a vote of this node in term {}, of which this node knows nothing; if its disk was put back \
+                 from an older copy, stop it, empty its directory and start it again",
+                self.to,
+                answered.leader_id.term
+            );
+        }
+        taken
+    }
+}
+
+/// The vote that member `from` answered with, unless it is for the node that asked, in a later term than it asked in:
+/// then that node forgot the term, since its disk was put back from an older copy. openraft 0.10.0-alpha.37 would
+/// take such a vote up as its own, beside the campaign that it runs, and could lead in the lower term, or without
+/// the entries of the higher one. The node learns of the term alone: the vote becomes one for the member.
+fn unremembered(asked: &Vote, answered: Vote, from: u64) -> Vote {
+    let (ours, theirs) = (asked.leader_id, answered.leader_id);
+    match theirs.node_id == ours.node_id && theirs.term > ours.term {
+        true => Vote::new(theirs.term, from),
+        false => answered,
+    }
 }
 
 impl RaftNetworkV2<TypeConfig> for Member {
@@ -97,7 +147,7 @@ impl RaftNetworkV2<TypeConfig> for Member {
         option: RPCOption,
     ) -> Result<AppendEntriesResponse<TypeConfig>, RPCError<TypeConfig>> {
         let timeout = if request.entries.is_empty() { option.hard_ttl().max(MIN_CALL_TIMEOUT) } else { APPEND_TIMEOUT };
-        self.call(Method::RaftAppend, &request, timeout).await
+        self.append(&request, timeout).await
     }
 
     /// Keeps several requests under way. Both ends of a peer connection keep their order, and the
@@ -119,11 +169,10 @@ impl RaftNetworkV2<TypeConfig> for Member {
             async move {
                 let previous = request.prev_log_id;
                 let last = request.entries.last().map(|entry| entry.log_id).or(previous);
-                let answer: AppendEntriesResponse<TypeConfig> =
-                    match member.call(Method::RaftAppend, &request, APPEND_TIMEOUT).await {
-                        Ok(answer) => answer,
-                        Err(error) => return (Err(error), false),
-                    };
+                let answer = match member.append(&request, APPEND_TIMEOUT).await {
+                    Ok(answer) => answer,
+                    Err(error) => return (Err(error), false),
+                };
                 let whole = !matches!(&answer, AppendEntriesResponse::PartialSuccess(upto) if *upto != last);
                 let result = answer.into_stream_result(previous, last);
                 let goes_on = whole && result.is_ok();
@@ -144,7 +193,7 @@ impl RaftNetworkV2<TypeConfig> for Member {
         request: VoteRequest<TypeConfig>,
         option: RPCOption,
     ) -> Result<VoteResponse<TypeConfig>, RPCError<TypeConfig>> {
-        self.call(Method::RaftVote, &request, option.hard_ttl().max(MIN_CALL_TIMEOUT)).await
+        self.ask_vote(Method::RaftVote, &request, option).await
     }
 
     async fn pre_vote(
@@ -152,8 +201,7 @@ impl RaftNetworkV2<TypeConfig> for Member {
         request: VoteRequest<TypeConfig>,
         option: RPCOption,
     ) -> Result<VoteResponse<TypeConfig>, RPCError<TypeConfig>> {
-        let answer: VoteResponse<TypeConfig> =
-            self.call(Method::RaftPreVote, &request, option.hard_ttl().max(MIN_CALL_TIMEOUT)).await?;
+        let answer = self.ask_vote(Method::RaftPreVote, &request, option).await?;
         // A refusal tells the candidate of a later term. openraft 0.10.0-alpha.37 takes the vote in it as not
         // committed, but compares it before: the same vote, committed there and not here, would end the round, and
         // with it the grants that arrive later.
@@ -169,7 +217,10 @@ impl RaftNetworkV2<TypeConfig> for Member {
     ) -> Result<SnapshotResponse<TypeConfig>, StreamingError<TypeConfig>> {
         let send = snapshot::offer(&self.peers, &self.sessions, &self.to, vote, snapshot, option.hard_ttl());
         tokio::select! {
-            sent = send => sent.map_err(|error| Unreachable::new(&error).into()),
+            sent = send => match sent {
+                Ok(answer) => Ok(SnapshotResponse { vote: self.unremembered(&vote, answer.vote) }),
+                Err(error) => Err(Unreachable::new(&error).into()),
+            },
             closed = cancel => Err(closed.into()),
         }
     }
@@ -180,5 +231,20 @@ impl RaftNetworkV2<TypeConfig> for Member {
         option: RPCOption,
     ) -> Result<TransferLeaderResponse<TypeConfig>, RPCError<TypeConfig>> {
         self.call(Method::RaftTransferLeader, &request, option.hard_ttl().max(MIN_CALL_TIMEOUT)).await
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_node_takes_no_leadership_that_it_forgot_from_an_answer() {
+        let asked = Vote::new(4, 1);
+        assert_eq!(unremembered(&asked, Vote::new_committed(5, 1), 2), Vote::new(5, 2));
+        assert_eq!(unremembered(&asked, Vote::new(5, 1), 3), Vote::new(5, 3));
+        for as_it_is in [Vote::new(4, 1), Vote::new_committed(4, 1), Vote::new_committed(9, 3), Vote::new(3, 1)] {
+            assert_eq!(unremembered(&asked, as_it_is, 2), as_it_is);
+        }
     }
 }
