@@ -27,10 +27,20 @@ pub struct NodeStatus {
     #[serde(default)]
     pub clouds: Vec<CloudSeen>,
     #[serde(default)]
+    pub members: Vec<MemberSeen>,
+    #[serde(default)]
     pub counts: BTreeMap<String, u64>,
     pub signed_size: Option<u64>,
     pub pid: Option<u32>,
     pub addr: Option<String>,
+}
+
+/// A node as the leader of its cloud sees it.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct MemberSeen {
+    pub node: NodeId,
+    pub heard_ms_ago: Option<u64>,
 }
 
 /// A cloud as one node sees it.
@@ -107,6 +117,8 @@ pub struct NodeLine {
     pub pid: Option<u32>,
     pub reachable: bool,
     pub ready: bool,
+    /// Since it last answered its leader; absent for the leader, and where none answers.
+    pub heard_ms_ago: Option<u64>,
     /// It takes connections. If it is not reachable all the same, it is slow or hangs.
     pub listens: bool,
     /// Why it is not reachable, for people.
@@ -186,6 +198,9 @@ fn merge(cloud: &CloudId, nodes: Vec<Asked<'_>>, views: &[(CloudId, NodeStatus)]
         pid: asked.status.as_ref().ok().and_then(|status| status.pid),
         reachable: asked.status.is_ok(),
         ready: asked.ready,
+        heard_ms_ago: own.and_then(|status| {
+            status.members.iter().find(|member| member.node == asked.node.id).and_then(|member| member.heard_ms_ago)
+        }),
         listens: asked.listens,
         why: asked.status.as_ref().err().cloned(),
     };

@@ -12,7 +12,9 @@ use std::time::Duration;
 use tercet_core::agents::Election;
 use tercet_core::command::{Command, Reply};
 use tercet_core::ids::{CloudId, HolderId, LeaseId, TenantId};
-use tercet_core::leases::{self, Campaign, Claim, Grant, Lease, Plan, Release, SignedClaim, SignedVote, Spec, Waits};
+use tercet_core::leases::{
+    self, Asked, Campaign, Claim, Grant, Lease, Plan, Release, SignedClaim, SignedVote, Spec, Waits,
+};
 use tercet_core::signature::SigningKey;
 use tercet_core::time::WallMillis;
 
@@ -163,7 +165,7 @@ impl World {
     fn new(scope: &str, clocks: Vec<Clock>) -> Self {
         let mut clouds = Clouds::default();
         for cloud in NAMES {
-            clouds.must(cloud, Command::Leases(Box::new(leases::Command::Put(spec(scope)))));
+            clouds.must(cloud, Command::Leases(Box::new(leases::Command::Put(spec(scope), Asked::default()))));
         }
         let mut world = Self {
             clouds,
@@ -294,7 +296,8 @@ impl World {
             }
             Message::Vote { who, vote } => self.hear(who, vote),
             Message::Release { cloud, release } => {
-                self.clouds.must(NAMES[cloud], Command::Leases(Box::new(leases::Command::Release(release))));
+                self.clouds
+                    .must(NAMES[cloud], Command::Leases(Box::new(leases::Command::Release(release, WallMillis(0)))));
             }
         }
     }
@@ -308,7 +311,7 @@ impl World {
         }
         self.clouds.reopen(lost);
         self.clouds.exchange(&NAMES);
-        self.clouds.must(lost, Command::Leases(Box::new(leases::Command::Put(spec(scope)))));
+        self.clouds.must(lost, Command::Leases(Box::new(leases::Command::Put(spec(scope), Asked::default()))));
         // With its Raft log everything is gone that was on its way through it.
         self.messages.retain(|message| !matches!(message, Message::Entry { cloud: of, .. } if *of == cloud));
         self.waits[cloud] = Waits::default();
@@ -344,12 +347,12 @@ impl World {
             Step::Elect { cloud } => self.waits[cloud] = Waits::default(),
             Step::Show { which, cloud } if !self.grants.is_empty() => {
                 let grant = self.grants[which % self.grants.len()].clone();
-                self.clouds.must(NAMES[cloud], Command::Leases(Box::new(leases::Command::Show(grant))));
+                self.clouds.must(NAMES[cloud], Command::Leases(Box::new(leases::Command::Show(grant, WallMillis(0)))));
             }
             Step::Show { .. } => {}
             Step::Freeze { frozen } => {
                 for cloud in NAMES {
-                    let put = leases::Command::Put(Spec { frozen, ..spec(scope) });
+                    let put = leases::Command::Put(Spec { frozen, ..spec(scope) }, Asked::default());
                     self.clouds.must(cloud, Command::Leases(Box::new(put)));
                 }
             }

@@ -131,7 +131,9 @@ impl Script {
         }
         if let Some(grant) = campaign.holds(now).cloned() {
             for cloud in self.reachable(who) {
-                self.clouds.apply(&cloud, Entry::Leases(Box::new(leases::Command::Show(grant.clone())))).0?;
+                self.clouds
+                    .apply(&cloud, Entry::Leases(Box::new(leases::Command::Show(grant.clone(), WallMillis(0)))))
+                    .0?;
             }
         }
         Ok(out)
@@ -188,7 +190,7 @@ impl goldenscript::Runner for Script {
                     preferred: (!preferred.is_empty()).then(|| HolderId::new(preferred)).transpose()?,
                     frozen: has(command, "frozen"),
                 };
-                return self.everywhere(&Entry::Leases(Box::new(leases::Command::Put(spec))));
+                return self.everywhere(&Entry::Leases(Box::new(leases::Command::Put(spec, leases::Asked::default()))));
             }
             // agent NAME [weight=1] [stale=300000] [witness]
             "agent" => {
@@ -274,7 +276,12 @@ impl goldenscript::Runner for Script {
                 let campaign = self.campaigns.get_mut(&who).ok_or("no campaign")?;
                 let release = campaign.release(to).ok_or("nothing to release")?;
                 for cloud in self.reachable(&who) {
-                    self.clouds.apply(&cloud, Entry::Leases(Box::new(leases::Command::Release(release.clone())))).0?;
+                    self.clouds
+                        .apply(
+                            &cloud,
+                            Entry::Leases(Box::new(leases::Command::Release(release.clone(), WallMillis(0)))),
+                        )
+                        .0?;
                 }
             }
             // act WHO: what a holder looks at before each act.

@@ -30,6 +30,34 @@ fn tokens(cluster: &Cluster) -> Vec<u64> {
 }
 
 #[test]
+fn the_history_names_who_asked_when_and_why() {
+    let cluster = Cluster::small();
+    let cli = cluster.cli();
+    cli.json(&["role", "create", "primary", "--by", "alice"]);
+    cli.json(&["role", "freeze", "primary", "--by", "bob", "--why", "database upgrade"]);
+    cli.json(&["role", "thaw", "primary"]);
+    cli.run(&["role", "run", "primary", "--candidate", "ada", "--", "true"]).ok();
+    for cloud in ["aws", "azure", "gcp"] {
+        let history = cli.json(&["role", "history", "primary", "--cloud", cloud]);
+        let changes = history["changes"].as_array().expect("a list");
+        let told: Vec<_> = changes.iter().rev().map(|change| (&change["by"], &change["why"])).collect();
+        assert_eq!(told[0], (&"alice".into(), &Value::Null));
+        assert_eq!(told[1], (&"bob".into(), &"database upgrade".into()));
+        assert!(told[2].0.as_str().is_some_and(|by| by.contains('@')), "USER@HOST unless named: {history}");
+        assert!(told[3..].iter().all(|(by, _)| **by == "ada"), "{history}");
+        let times: Vec<u64> = changes.iter().map(|change| change["time"].as_u64().expect("milliseconds")).collect();
+        assert!(
+            times.is_sorted_by(|later, earlier| later >= earlier) && times.iter().all(|time| *time > 0),
+            "{history}"
+        );
+    }
+    let text = cli.run(&["role", "history", "primary"]).text();
+    assert!(text.contains("bob") && text.contains("database upgrade"), "{text}");
+    let refused = cli.run(&["role", "freeze", "primary", "--why", "two\nlines"]).expect(2);
+    assert!(refused.stderr.contains("without control characters"), "{}", refused.stderr);
+}
+
+#[test]
 fn a_killed_holder_is_replaced_and_its_command_ends_with_it() {
     let cluster = Cluster::small();
     let cli = cluster.cli();

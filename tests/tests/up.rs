@@ -234,6 +234,7 @@ fn nine_nodes_are_three_clouds_with_a_leader_each() {
         assert_eq!((roles.len(), roles.iter().filter(|role| **role == "leader").count()), (3, 1), "{cloud}");
         for node in nodes {
             assert!(node["pid"].is_u64() && node["applied"].is_u64() && node["address"].is_string(), "{node}");
+            assert_eq!(node["heardMsAgo"].is_u64(), node["role"] == "follower", "{cloud}");
         }
     }
     let submitted = cluster.cli().json(&["event", "submit", "--id", "nine", "--payload", "1", "--wait", "sealed"]);

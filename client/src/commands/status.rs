@@ -71,9 +71,10 @@ fn draw(status: &ClusterStatus) -> String {
         };
         let role = or_dash(node.role.clone());
         let (applied, pid) = (or_dash(node.applied.map(grouped)), or_dash(node.pid.map(|pid| pid.to_string())));
-        vec![node.id.to_string(), role, node.address.clone(), applied, pid, state]
+        let heard = or_dash(node.heard_ms_ago.map(|ms| format!("{:.1} s ago", ms as f64 / 1000.0)));
+        vec![node.id.to_string(), role, node.address.clone(), applied, pid, heard, state]
     });
-    let nodes = output::table(&["node", "role", "address", "applied", "pid", "state"], rows);
+    let nodes = output::table(&["node", "role", "address", "applied", "pid", "heard by leader", "state"], rows);
     out.push_str(&format!("\n{nodes}\n"));
     if let Some(fed_id) = &status.fed_id {
         out.push_str(&paint(Colour::Dim, &format!("\nfederation {fed_id}")));
@@ -167,6 +168,7 @@ mod tests {
                 pid: None,
                 reachable: up,
                 ready: up,
+                heard_ms_ago: None,
                 listens: up,
                 why: (!up).then(|| "connection refused".into()),
             }],

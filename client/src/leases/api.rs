@@ -10,7 +10,7 @@ use std::time::Duration;
 use tercet_core::agents::{Agent, Candidate, Standing, Status};
 use tercet_core::certificate::TrustBundle;
 use tercet_core::ids::{CloudId, EpochId, HolderId, LeaseId, NodeId, TenantId};
-use tercet_core::leases::{Change, Grant, Look, Release, Scope, SignedClaim, SignedVote, Spec, Vote};
+use tercet_core::leases::{Asked, Change, Grant, Look, Release, Scope, SignedClaim, SignedVote, Spec, Vote};
 use tercet_core::signature::Signature;
 use tercet_core::time::WallMillis;
 
@@ -134,10 +134,14 @@ fn call(method: Method, tenant: &TenantId, more: &[&str]) -> Call {
 }
 
 impl Client {
-    /// Creates the lease on one cloud, or changes who is preferred and whether it is frozen.
-    pub async fn put_lease(&self, cloud: &CloudId, spec: &Spec) -> Result<LeaseView, Error> {
+    /// Creates the lease on one cloud, or changes who is preferred and whether it is frozen. The history shows `asked`,
+    /// with the time at which the cloud took it.
+    pub async fn put_lease(&self, cloud: &CloudId, spec: &Spec, asked: &Asked) -> Result<LeaseView, Error> {
         let Spec { tenant, lease, scope, duration_ms, preferred, frozen } = spec;
-        let body = json!({ "scope": scope, "durationMs": duration_ms, "preferred": preferred, "frozen": frozen });
+        let body = json!({
+            "scope": scope, "durationMs": duration_ms, "preferred": preferred, "frozen": frozen,
+            "by": asked.by, "why": asked.why,
+        });
         let call = call(Method::PUT, tenant, &[lease.as_str()]).json(&body).once();
         Ok(self.send(&Route::Only(cloud.clone()), &call).await?.json::<One>()?.lease)
     }

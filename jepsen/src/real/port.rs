@@ -19,6 +19,7 @@ use tercet::sign::Signer;
 use tercet::status::NodeStatus;
 use tercet::tenants::{DEFAULT_MAX_PENDING, NewTenant, prepare};
 use tercet_core::ids::{CloudId, TenantId};
+use tercet_core::leases::Asked;
 use tercet_core::tenants::{Confirm, Tenant};
 
 /// How long a client tries one call through outages.
@@ -59,7 +60,7 @@ impl RealPort {
             self.client.put_tenant(&CloudId::new(cloud)?, tenant).await?;
         }
         for spec in leases::specs() {
-            self.client.put_lease(&CloudId::new(cloud)?, &spec).await?;
+            self.client.put_lease(&CloudId::new(cloud)?, &spec, &Asked::default()).await?;
         }
         Ok(())
     }

@@ -14,7 +14,7 @@ use serde::{Deserialize, Serialize};
 use std::sync::Arc;
 use tercet_core::command::Command;
 use tercet_core::ids::{CloudId, EpochId, HolderId, LeaseId, NodeId, TenantId};
-use tercet_core::leases::{self, Change, Claim, Grant, Release, Scope, SignedClaim, SignedVote, Spec};
+use tercet_core::leases::{self, Asked, Change, Claim, Grant, Release, Scope, SignedClaim, SignedVote, Spec};
 use tercet_core::rejection::{Code, Rejection};
 use tercet_core::signature::{PublicKey, Signature};
 use utoipa::{IntoParams, ToSchema};
@@ -40,6 +40,10 @@ pub struct LeaseRequest {
     /// Nobody new gets a vote.
     #[serde(default)]
     frozen: bool,
+    /// Who asks, as the history shall show it: up to 256 bytes.
+    by: Option<String>,
+    /// Why, as the history shall show it: up to 256 bytes.
+    why: Option<String>,
 }
 
 /// A lease as this cloud knows it, in the words of Kubernetes' `coordination.k8s.io/v1`.
@@ -283,10 +287,12 @@ pub async fn put(
     headers: HeaderMap,
     body: Body,
 ) -> Result<Json<LeaseAnswerView>, Problem> {
-    let LeaseRequest { scope, duration_ms, preferred, frozen } =
+    let LeaseRequest { scope, duration_ms, preferred, frozen, by, why } =
         read_json(&headers, body, MAX_LEASE_BODY_BYTES).await?;
     let spec = Spec { tenant: tenant.clone(), lease: name.clone(), scope, duration_ms, preferred, frozen };
-    context.propose_lease(&headers, leases::Command::Put(spec)).await?;
+    let asked = Asked { by, why, at: context.api.env.wall.now() };
+    asked.check().map_err(Problem::invalid)?;
+    context.propose_lease(&headers, leases::Command::Put(spec, asked)).await?;
     context.lease(tenant, name, None).await
 }
 
@@ -401,7 +407,7 @@ pub async fn release(
     if release.verify(&context.fed).is_err() {
         return Err(Problem::new(Code::BadSignature, "the release is not signed by the session that it names"));
     }
-    context.propose_lease(&headers, leases::Command::Release(release)).await?;
+    context.propose_lease(&headers, leases::Command::Release(release, context.api.env.wall.now())).await?;
     Ok(Json(ReleasedView { released: true }))
 }
 
@@ -429,6 +435,6 @@ pub async fn show(
         let detail = format!("it is of lease {} of tenant {}", grant.claim.lease, grant.claim.tenant);
         return Err(refused(detail));
     }
-    context.propose_lease(&headers, leases::Command::Show(grant)).await?;
+    context.propose_lease(&headers, leases::Command::Show(grant, context.api.env.wall.now())).await?;
     context.lease(tenant, name, None).await
 }

@@ -2,11 +2,13 @@
 
 use super::Context;
 use super::error::Problem;
+use crate::raft::Replica;
 use axum::Json;
 use axum::extract::State;
 use serde::Serialize;
 use std::collections::BTreeMap;
 use std::sync::Arc;
+use std::time::Duration;
 use tercet_core::events::Counts;
 use tercet_core::ids::{CloudId, FedId, Hash, NodeId};
 use utoipa::ToSchema;
@@ -28,6 +30,8 @@ pub struct StatusView {
     /// The log index up to which this node has applied.
     applied: u64,
     clouds: Vec<CloudView>,
+    /// On the leader, the other nodes of its cloud.
+    members: Vec<MemberView>,
     counts: CountsView,
     /// Size of this cloud's log in its latest signed note; null on a follower.
     signed_size: Option<u64>,
@@ -39,6 +43,19 @@ pub struct StatusView {
     now: String,
     /// Where clients reach this node.
     addr: Option<String>,
+}
+
+/// A node of the same cloud, as its leader hears of it.
+#[derive(Debug, Serialize, ToSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct MemberView {
+    #[schema(value_type = String)]
+    node: NodeId,
+    /// `alive`, or `silent`: without an answer for longer than the longest election timeout.
+    #[schema(example = "alive")]
+    status: &'static str,
+    /// Since it last answered an append or a heartbeat in this term.
+    heard_ms_ago: Option<u64>,
 }
 
 #[derive(Debug, Serialize, ToSchema)]
@@ -123,6 +140,7 @@ pub async fn get(State(context): State<Arc<Context>>) -> Result<Json<StatusView>
         term: leadership.term,
         applied,
         clouds,
+        members: members(&api.replica),
         counts: counts.into(),
         signed_size: signed_size.filter(|_| leadership.is_leader),
         refusals: peers.into_iter().filter_map(|peer| peer.refusal).collect(),
@@ -130,6 +148,16 @@ pub async fn get(State(context): State<Arc<Context>>) -> Result<Json<StatusView>
         now: super::view::timestamp(api.env.wall.now()),
         addr: api.directory.node(&api.node).map(|node| node.client_addr.to_string()),
     }))
+}
+
+fn members(replica: &Replica) -> Vec<MemberView> {
+    let patience = replica.patience();
+    let member = |(node, ago): (NodeId, Option<Duration>)| MemberView {
+        node,
+        status: if ago.is_some_and(|ago| ago <= patience) { "alive" } else { "silent" },
+        heard_ms_ago: ago.map(|ago| ago.as_millis() as u64),
+    };
+    replica.heard().into_iter().map(member).collect()
 }
 
 pub fn role(is_leader: bool) -> &'static str {

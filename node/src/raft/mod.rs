@@ -384,6 +384,23 @@ impl Replica {
         shared.leadership.send_replace(resigned);
     }
 
+    /// On the leader, every other member and how long ago it last answered an append or a heartbeat, if it ever did in this
+    /// term; nothing on a follower, which hears from the leader alone.
+    pub fn heard(&self) -> Vec<(NodeId, Option<Duration>)> {
+        let shared = &self.inner.shared;
+        let Some(raft) = shared.raft.get() else { return Vec::new() };
+        let metrics = raft.metrics();
+        let Some(heard) = metrics.borrow_watched().heartbeat.clone() else { return Vec::new() };
+        let others = (1..).zip(&shared.members).filter(|(id, _)| *id != shared.id);
+        let ago = |id| heard.get(&id).copied().flatten().map(|at| openraft::Instant::elapsed(&at.into_inner()));
+        others.map(|(id, member)| (member.clone(), ago(id))).collect()
+    }
+
+    /// Whoever was not heard of for so long would have been replaced as a leader.
+    pub fn patience(&self) -> Duration {
+        self.inner.election_max
+    }
+
     fn check_running(&self) -> Result<(), ProposeError> {
         let failed = self.inner.shared.store.failed.borrow().is_some();
         if failed || self.inner.shared.stopping.load(Ordering::SeqCst) { Err(ProposeError::Stopped) } else { Ok(()) }

@@ -3,7 +3,7 @@
 //! measure. The entry says which vote the leader waited out; a newer one refuses it.
 
 use super::{
-    Ballot, Because, Change, Claim, Command, Grant, Lease, Look, MAX_DURATION_MS, MAX_HISTORY, MAX_LEASES,
+    Asked, Ballot, Because, Change, Claim, Command, Grant, Lease, Look, MAX_DURATION_MS, MAX_HISTORY, MAX_LEASES,
     MIN_DURATION_MS, Release, Scope, Spec, TOKEN_SPREAD, TOKENS_BETWEEN_RENEWALS, Tenure, Vote, What, token_floor,
     wait_for,
 };
@@ -23,14 +23,17 @@ type Answer = Result<Result<Reply, Rejection>, Broken>;
 
 pub(crate) fn apply(tx: &mut Tx<'_>, command: &Command) -> Answer {
     match command {
-        Command::Put(spec) => put(tx, spec),
+        Command::Put(spec, asked) => put(tx, spec, asked),
         Command::Vote { claim, waited_out, voted_at } => vote(tx, claim, *waited_out, *voted_at),
-        Command::Release(release) => take_release(tx, release),
-        Command::Show(grant) => show(tx, grant),
+        Command::Release(release, at) => take_release(tx, release, *at),
+        Command::Show(grant, at) => show(tx, grant, *at),
     }
 }
 
-fn put(tx: &mut Tx<'_>, spec: &Spec) -> Answer {
+fn put(tx: &mut Tx<'_>, spec: &Spec, asked: &Asked) -> Answer {
+    if let Err(why) = asked.check() {
+        return Ok(Err(Rejection::BadLease(why)));
+    }
     if !tx.state.tenants.contains_key(&spec.tenant) {
         return Ok(Err(Rejection::UnknownTenant(spec.tenant.clone())));
     }
@@ -58,7 +61,7 @@ fn put(tx: &mut Tx<'_>, spec: &Spec) -> Answer {
             vacant_ms: 0,
             changes: 0,
         };
-        tx.change(&mut lease, What::Created);
+        tx.change(&mut lease, asked.clone(), What::Created);
         return Ok(tx.keep_lease(&lease, Reply::Done));
     };
     if (&lease.spec.scope, lease.spec.duration_ms) != (&spec.scope, spec.duration_ms) {
@@ -67,7 +70,8 @@ fn put(tx: &mut Tx<'_>, spec: &Spec) -> Answer {
     }
     if lease.spec != *spec {
         lease.spec = spec.clone();
-        tx.change(&mut lease, What::Changed { preferred: spec.preferred.clone(), frozen: spec.frozen });
+        let what = What::Changed { preferred: spec.preferred.clone(), frozen: spec.frozen };
+        tx.change(&mut lease, asked.clone(), what);
     }
     Ok(tx.keep_lease(&lease, Reply::Done))
 }
@@ -239,7 +243,7 @@ impl State {
     }
 }
 
-fn take_release(tx: &mut Tx<'_>, release: &Release) -> Answer {
+fn take_release(tx: &mut Tx<'_>, release: &Release, at: WallMillis) -> Answer {
     let mut lease = match tx.known_lease(&release.tenant, &release.lease)? {
         Ok(lease) => lease,
         Err(rejection) => return Ok(Err(rejection)),
@@ -257,7 +261,8 @@ fn take_release(tx: &mut Tx<'_>, release: &Release) -> Answer {
     let now = tx.state.hot.now;
     if let Some(tenure) = lease.tenure.as_mut().filter(|tenure| tenure.is_of(&vote.claim)) {
         (tenure.ends, tenure.released) = (now, true);
-        tx.change(&mut lease, What::Released { holder: holder.clone(), token: release.token, to: release.to.clone() });
+        let what = What::Released { holder: holder.clone(), token: release.token, to: release.to.clone() };
+        tx.change(&mut lease, Asked::by(&holder, at), what);
     }
     let Release { tenant, lease: name, token, to, .. } = release.clone();
     tx.facts.push(Fact::LeaseReleased { tenant, lease: name, token, holder, to });
@@ -265,7 +270,7 @@ fn take_release(tx: &mut Tx<'_>, release: &Release) -> Answer {
 }
 
 /// Learns who holds the lease. Two grants with one token and different holders cannot both be honest.
-fn show(tx: &mut Tx<'_>, grant: &Grant) -> Answer {
+fn show(tx: &mut Tx<'_>, grant: &Grant, at: WallMillis) -> Answer {
     let claim = &grant.claim;
     let mut lease = match tx.known_lease(&claim.tenant, &claim.lease)? {
         Ok(lease) => lease,
@@ -299,7 +304,8 @@ fn show(tx: &mut Tx<'_>, grant: &Grant) -> Answer {
             convict(tx, evidence)?;
         }
         let (token, holder, other) = (claim.token, known.holder.clone(), claim.holder.clone());
-        tx.change(&mut lease, What::SplitBrain { token, holder: holder.clone(), other: other.clone() });
+        let what = What::SplitBrain { token, holder: holder.clone(), other: other.clone() };
+        tx.change(&mut lease, Asked::by(&other, at), what);
         let Claim { tenant, lease: name, .. } = claim.clone();
         tx.facts.push(Fact::SplitBrain { tenant, lease: name, token, holder, other });
         return Ok(tx.keep_lease(&lease, Reply::Done));
@@ -329,7 +335,8 @@ fn show(tx: &mut Tx<'_>, grant: &Grant) -> Answer {
     });
     let (holder, token) = (claim.holder.clone(), claim.token);
     let acquired_at = granted.acquired_at;
-    tx.change(&mut lease, What::Acquired { holder: holder.clone(), token, acquired_at, because, vacant_ms });
+    let what = What::Acquired { holder: holder.clone(), token, acquired_at, because, vacant_ms };
+    tx.change(&mut lease, Asked::by(&holder, at), what);
     let Claim { tenant, lease: name, .. } = claim.clone();
     tx.facts.push(Fact::LeaseAcquired { tenant, lease: name, token, holder, vacant_ms });
     Ok(tx.keep_lease(&lease, Reply::Done))
@@ -346,14 +353,15 @@ impl Tx<'_> {
         Ok(reply)
     }
 
-    fn change(&mut self, lease: &mut Lease, what: What) {
+    fn change(&mut self, lease: &mut Lease, asked: Asked, what: What) {
         let number = lease.changes;
         lease.changes += 1;
         let Spec { tenant, lease: name, .. } = &lease.spec;
         if let What::Created | What::Changed { .. } = &what {
             self.facts.push(Fact::LeasePut { tenant: tenant.clone(), lease: name.clone() });
         }
-        let change = Change { number, at: self.state.hot.now, what };
+        let Asked { by, why, at: time } = asked;
+        let change = Change { number, at: self.state.hot.now, time, by, why, what };
         self.records.put(keys::lease_change(tenant, name, number % MAX_HISTORY), crate::codec::encode(&change));
     }
 }

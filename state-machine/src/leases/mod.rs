@@ -170,6 +170,12 @@ pub struct Change {
     pub number: u64,
     /// The cloud's logged time, in milliseconds.
     pub at: Millis,
+    /// Unix time in milliseconds, by the wall clock of the node that took the change: shown, decides nothing.
+    pub time: WallMillis,
+    /// Who asked, as they call themselves; of tenures the holder.
+    pub by: Option<String>,
+    /// Why, in the words of who asked.
+    pub why: Option<String>,
     pub what: What,
 }
 
@@ -212,10 +218,20 @@ pub enum Because {
     Released,
 }
 
+/// Who asked for a change, why, and when by the wall clock of the node that took it. It is kept for the history and
+/// decides nothing: who may change a lease at all the API has judged before.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Asked {
+    pub by: Option<String>,
+    pub why: Option<String>,
+    pub at: WallMillis,
+}
+
+/// A command, with the wall clock of the node that took it where nobody else tells when.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Command {
     /// Creates a lease, or changes who is preferred and whether it is frozen.
-    Put(Spec),
+    Put(Spec, Asked),
     /// A claim whose session signature the leader has verified.
     Vote {
         claim: Claim,
@@ -224,9 +240,30 @@ pub enum Command {
         voted_at: WallMillis,
     },
     /// A release whose signature the leader has verified.
-    Release(Release),
+    Release(Release, WallMillis),
     /// A grant that somebody shows: who holds the lease now. Apply verifies it.
-    Show(Grant),
+    Show(Grant, WallMillis),
+}
+
+impl Asked {
+    /// The longest name and the longest reason.
+    pub const MAX_BYTES: usize = 256;
+
+    fn by(holder: &HolderId, at: WallMillis) -> Self {
+        Self { by: Some(holder.to_string()), why: None, at }
+    }
+
+    /// Says what is wrong with a name or a reason: they are shown on terminals, and kept in every replica.
+    pub fn check(&self) -> Result<(), String> {
+        for (what, text) in [("by", &self.by), ("why", &self.why)] {
+            let Some(text) = text else { continue };
+            if text.is_empty() || text.len() > Self::MAX_BYTES || text.chars().any(char::is_control) {
+                let most = Self::MAX_BYTES;
+                return Err(format!("`{what}` has to be a text of 1 to {most} bytes without control characters"));
+            }
+        }
+        Ok(())
+    }
 }
 
 /// How long a leader waits after a vote before it gives another one: W = D(1+r)/(1-r), rounded up.

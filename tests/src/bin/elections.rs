@@ -18,7 +18,7 @@ use tercet::context::Context;
 use tercet::leases::Candidate;
 use tercet_core::certificate::TrustBundle;
 use tercet_core::ids::{HolderId, LeaseId, TenantId};
-use tercet_core::leases::{Scope, Spec};
+use tercet_core::leases::{Asked, Scope, Spec};
 use tercet_tests::Cluster;
 use tercet_tests::process::Process;
 use tercet_tests::wait::{check, eventually};
@@ -94,7 +94,7 @@ impl Tercet {
         let (tenant, scope) = (self.tenant.clone(), Scope::Global);
         let spec = Spec { tenant, lease: lease.clone(), scope, duration_ms, preferred: None, frozen: false };
         for cloud in self.client.clouds() {
-            self.client.put_lease(&cloud.name, &spec).await.expect("the cloud takes it");
+            self.client.put_lease(&cloud.name, &spec, &Asked::default()).await.expect("the cloud takes it");
         }
         lease
     }

@@ -1,6 +1,6 @@
 //! `tercet role freeze`, `thaw`, `prefer` and `handover`.
 
-use super::{Views, parse_holder, parse_lease, put_everywhere, put_where_they_answer};
+use super::{AskedArgs, Views, parse_holder, parse_lease, put_everywhere, put_where_they_answer};
 use crate::exit::{Failure, REFUSED, TIMED_OUT};
 use crate::output;
 use crate::session::{Globals, TenantArgs};
@@ -9,7 +9,7 @@ use serde_json::json;
 use std::time::Duration;
 use tercet::client::Patience;
 use tercet_core::ids::{HolderId, LeaseId};
-use tercet_core::leases::Spec;
+use tercet_core::leases::{Asked, Spec};
 use tokio::time::Instant;
 
 /// How long a handover may take, unless `--timeout` says otherwise.
@@ -26,12 +26,15 @@ struct Which {
     #[arg(long)]
     plan: bool,
     #[command(flatten)]
+    asked: AskedArgs,
+    #[command(flatten)]
     tenant: TenantArgs,
 }
 
 #[derive(Debug, Args)]
 #[command(after_help = "Examples:
   tercet role freeze primary
+  tercet role freeze primary --why 'database upgrade' --by alice
   tercet role freeze primary --plan
 
 For maintenance: the holder goes on as long as it renews; when it stops, nobody takes over until `tercet role thaw`.")]
@@ -96,13 +99,14 @@ pub async fn prefer(globals: &Globals, command: &Prefer) -> Result<(), Failure> 
 }
 
 async fn change(globals: &Globals, which: &Which, change: impl FnOnce(&mut Spec)) -> Result<(), Failure> {
+    let asked = which.asked.asked(None)?;
     let (context, client) = globals.asking()?;
     let views = Views::ask(&client, &which.tenant.tenant(&context)?, &which.name).await?;
     let before = views.views[0].spec();
     let mut spec = before.clone();
     change(&mut spec);
     if !which.plan {
-        put_everywhere(&client, &spec).await?;
+        put_everywhere(&client, &spec, &asked).await?;
     }
     show(globals, which.plan, &before, &spec)
 }
@@ -129,6 +133,8 @@ pub async fn handover(globals: &Globals, command: &Handover) -> Result<(), Failu
     let client = globals.client(&context, Patience::interactive(timeout.min(crate::session::DEFAULT_TIMEOUT)))?;
     let tenant = command.which.tenant.tenant(&context)?;
     let (name, to) = (&command.which.name, &command.to);
+    let asked = command.which.asked.asked(Some(format!("handover to {to}")))?;
+    let over = Asked { why: Some(format!("the handover to {to} is over")), ..asked.clone() };
     let views = Views::ask(&client, &tenant, name).await?;
     let clouds = client.clouds().len();
     let holder = views.holder(clouds).map(|(holder, _)| holder.clone());
@@ -155,7 +161,7 @@ pub async fn handover(globals: &Globals, command: &Handover) -> Result<(), Failu
         return show(globals, true, &before, &spec);
     }
     // Without one cloud the wish arrives all the same: the holder asks one that answers.
-    let told = put_where_they_answer(&client, &spec).await?;
+    let told = put_where_they_answer(&client, &spec, &asked).await?;
     let begun = Instant::now();
     let moved = loop {
         let views = Views::ask(&client, &tenant, name).await?;
@@ -166,7 +172,7 @@ pub async fn handover(globals: &Globals, command: &Handover) -> Result<(), Failu
         }
     };
     // Who goes first afterwards is what it was.
-    let taken_back = put_where_they_answer(&client, &before).await?;
+    let taken_back = put_where_they_answer(&client, &before, &over).await?;
     for cloud in told.iter().filter(|cloud| !taken_back.contains(cloud)) {
         eprintln!("cloud {cloud} did not take the wish back; do it with `tercet role prefer {name}` when it answers");
     }

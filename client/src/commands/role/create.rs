@@ -1,6 +1,6 @@
 //! `tercet role create`.
 
-use super::{Views, parse_holder, parse_lease, put_everywhere};
+use super::{AskedArgs, Views, parse_holder, parse_lease, put_everywhere};
 use crate::exit::{Failure, REFUSED};
 use crate::output;
 use crate::session::{Globals, TenantArgs, parse_duration};
@@ -37,10 +37,13 @@ pub struct Create {
     #[arg(long)]
     plan: bool,
     #[command(flatten)]
+    asked: AskedArgs,
+    #[command(flatten)]
     tenant: TenantArgs,
 }
 
 pub async fn run(globals: &Globals, command: Create) -> Result<(), Failure> {
+    let asked = command.asked.asked(None)?;
     let (context, client) = globals.asking()?;
     let scope = match command.scope.as_str() {
         "cloud" => Scope::Cloud(globals.required_cloud("`--scope cloud` is of one cloud")?.clone()),
@@ -82,7 +85,7 @@ pub async fn run(globals: &Globals, command: Create) -> Result<(), Failure> {
     }
     let clouds: Vec<&CloudId> = client.clouds().iter().map(|cloud| &cloud.name).collect();
     if !command.plan {
-        put_everywhere(&client, &spec).await?;
+        put_everywhere(&client, &spec, &asked).await?;
     }
     if globals.is_json() {
         return output::json(&json!({

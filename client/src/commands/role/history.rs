@@ -15,7 +15,10 @@ use tercet_core::leases::{Because, Scope, What};
   tercet role history primary
   tercet role history primary --cloud aws --limit 5 -o json
 
-What one cloud was shown, the newest first. Times without a holder are in that cloud's logged time.")]
+What one cloud was told, the newest first: when by the wall clock of the node that took it, who asked as they named
+themselves (`--by`, or the holder), and why (`--why`). The token of the API is what lets somebody ask; names are not
+verified. How long nobody held the role is in milliseconds of that cloud's logged time, which stands while the cloud is
+down. In JSON `at` is logged time and `time` Unix time, both in milliseconds.")]
 pub struct History {
     /// The role's name
     #[arg(value_name = "NAME", value_parser = parse_lease)]
@@ -41,9 +44,12 @@ pub async fn run(globals: &Globals, command: &History) -> Result<(), Failure> {
     }
     let rows = changes.into_iter().map(|change| {
         let (what, holder, token, details) = describe(change.what);
-        vec![change.number.to_string(), what, holder, token, details]
+        let when = output::moment(&json!(change.time.0));
+        let why = [details, change.why.unwrap_or_default()].into_iter().filter(|text| !text.is_empty());
+        let by = change.by.unwrap_or_default();
+        vec![change.number.to_string(), when, what, holder, token, by, why.collect::<Vec<_>>().join("; ")]
     });
-    output::print(&output::table(&["change", "what", "holder", "token", ""], rows))
+    output::print(&output::table(&["change", "when", "what", "holder", "token", "by", "why"], rows))
 }
 
 fn describe(what: What) -> (String, String, String, String) {
@@ -55,15 +61,14 @@ fn describe(what: What) -> (String, String, String, String) {
             let frozen = if frozen { ", frozen" } else { "" };
             ("changed".into(), none(), none(), format!("preferred: {}{frozen}", named(preferred)))
         }
-        What::Acquired { holder, token, acquired_at, because, vacant_ms } => {
+        What::Acquired { holder, token, because, vacant_ms, .. } => {
             let why = match because {
                 Because::First => "the first holder",
                 Because::Expired => "the one before was out of time",
                 Because::Released => "the one before released it",
             };
             let vacant = vacant_ms.map_or_else(none, |ms| format!(", {ms} ms without a holder"));
-            let details = format!("{why}{vacant}; at {}", output::moment(&json!(acquired_at.0)));
-            ("acquired".into(), holder.to_string(), token.to_string(), details)
+            ("acquired".into(), holder.to_string(), token.to_string(), format!("{why}{vacant}"))
         }
         What::Released { holder, token, to } => {
             let to = to.map_or_else(none, |to| format!("to {to}"));

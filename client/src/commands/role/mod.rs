@@ -9,7 +9,7 @@ mod show;
 
 use crate::exit::{Failure, NO_QUORUM, REFUSED};
 use crate::session::Globals;
-use clap::Subcommand;
+use clap::{Args, Subcommand};
 use futures::future::join_all;
 use futures::stream::{FuturesUnordered, StreamExt};
 use std::collections::{BTreeMap, BTreeSet};
@@ -17,7 +17,7 @@ use std::time::Duration;
 use tercet::leases::LeaseView;
 use tercet::{Client, Error};
 use tercet_core::ids::{CloudId, HolderId, LeaseId, TenantId};
-use tercet_core::leases::{Scope, Spec};
+use tercet_core::leases::{Asked, Scope, Spec};
 use tokio::time::{Instant, timeout_at};
 
 /// How long the other clouds are waited for once enough have answered.
@@ -65,6 +65,32 @@ pub fn parse_lease(text: &str) -> Result<LeaseId, String> {
 
 pub fn parse_holder(text: &str) -> Result<HolderId, String> {
     HolderId::new(text).map_err(|error| error.to_string())
+}
+
+/// What the history says of who changed a role.
+#[derive(Debug, Args)]
+struct AskedArgs {
+    /// Who asks, for the role's history; USER@HOST unless named
+    #[arg(long, value_name = "NAME")]
+    by: Option<String>,
+    /// Why, for the role's history
+    #[arg(long, value_name = "TEXT")]
+    why: Option<String>,
+}
+
+impl AskedArgs {
+    /// `otherwise` is the reason if none was named.
+    fn asked(&self, otherwise: Option<String>) -> Result<Asked, Failure> {
+        let by = self.by.clone().unwrap_or_else(|| {
+            let user = std::env::var("USER").or_else(|_| std::env::var("LOGNAME"));
+            let user = user.unwrap_or_else(|_| nix::unistd::getuid().to_string());
+            let host = nix::unistd::gethostname().map_or_else(|_| String::new(), |host| host.to_string_lossy().into());
+            format!("{user}@{host}")
+        });
+        let asked = Asked { by: Some(by), why: self.why.clone().or(otherwise), ..Asked::default() };
+        asked.check().map_err(Failure::usage)?;
+        Ok(asked)
+    }
 }
 
 /// Every cloud's answer about one role.
@@ -179,8 +205,8 @@ async fn gather<'a, T, F>(
 }
 
 /// Tells every cloud. Which ones took it, and why the others did not.
-async fn put(client: &Client, spec: &Spec) -> (Vec<CloudId>, Vec<(CloudId, Error)>) {
-    let put = join_all(client.clouds().iter().map(|cloud| client.put_lease(&cloud.name, spec))).await;
+async fn put(client: &Client, spec: &Spec, asked: &Asked) -> (Vec<CloudId>, Vec<(CloudId, Error)>) {
+    let put = join_all(client.clouds().iter().map(|cloud| client.put_lease(&cloud.name, spec, asked))).await;
     let (mut told, mut failed) = (Vec::new(), Vec::new());
     for (cloud, result) in client.clouds().iter().zip(put) {
         match result {
@@ -192,8 +218,8 @@ async fn put(client: &Client, spec: &Spec) -> (Vec<CloudId>, Vec<(CloudId, Error
 }
 
 /// Tells every cloud that answers, and says which do not; more than half have to. Returns which ones did.
-async fn put_where_they_answer(client: &Client, spec: &Spec) -> Result<Vec<CloudId>, Failure> {
-    let (told, mut failed) = put(client, spec).await;
+async fn put_where_they_answer(client: &Client, spec: &Spec, asked: &Asked) -> Result<Vec<CloudId>, Failure> {
+    let (told, mut failed) = put(client, spec, asked).await;
     if let Some(at) = failed.iter().position(|(_, error)| matches!(error, Error::Refused(_))) {
         return Err(failed.swap_remove(at).1.into());
     }
@@ -207,8 +233,8 @@ async fn put_where_they_answer(client: &Client, spec: &Spec) -> Result<Vec<Cloud
 }
 
 /// Tells every cloud, and says which one did not take it.
-async fn put_everywhere(client: &Client, spec: &Spec) -> Result<(), Failure> {
-    let (_, failed) = put(client, spec).await;
+async fn put_everywhere(client: &Client, spec: &Spec, asked: &Asked) -> Result<(), Failure> {
+    let (_, failed) = put(client, spec, asked).await;
     let failed: Vec<(CloudId, Failure)> = failed.into_iter().map(|(cloud, error)| (cloud, error.into())).collect();
     let Some((_, worst)) = failed.iter().find(|(_, failure)| failure.code == REFUSED).or(failed.first()) else {
         return Ok(());

@@ -240,7 +240,7 @@ impl LeaseModel {
             let open = Command::Epochs(epochs::Command::Open(openings[cloud][0].clone()));
             let introduce = |other: usize| Command::Mirrors(mirrors::Command::Introduce(openings[other][0].clone()));
             let others = (0..CLOUDS).filter(|other| *other != cloud).map(introduce);
-            let put = Command::Leases(Box::new(leases::Command::Put(spec(&config))));
+            let put = Command::Leases(Box::new(leases::Command::Put(spec(&config), leases::Asked::default())));
             let all: Vec<Command> =
                 [open].into_iter().chain(others).chain([clouds.federation.put_tenant(), put]).collect();
             clouds.create(cloud, &all)
@@ -459,7 +459,7 @@ impl LeaseModel {
         let mut next = world.clone();
         let (release, to) = next.candidates[usize::from(who)].released.as_mut()?;
         *to &= !(1 << cloud);
-        let command = leases::Command::Release(Release::clone(release));
+        let command = leases::Command::Release(Release::clone(release), WallMillis(0));
         self.apply(&mut next, cloud, command);
         Some(next)
     }
@@ -468,7 +468,7 @@ impl LeaseModel {
         let mut next = world.clone();
         next.left[SHOWS] -= 1;
         let grant = world.candidates[usize::from(who)].campaign.holds(at(world.now))?.clone();
-        self.apply(&mut next, cloud, leases::Command::Show(grant));
+        self.apply(&mut next, cloud, leases::Command::Show(grant, WallMillis(0)));
         (next.clouds != world.clouds).then_some(next)
     }
 

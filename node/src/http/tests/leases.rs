@@ -147,7 +147,9 @@ async fn two_clouds_grant_a_global_lease_and_a_third_party_verifies_it() {
     assert_eq!((&held["holderIdentity"], &held["fencingToken"]), (&"first".into(), &1.into()));
     assert!(held["acquireTime"].is_string() && held["renewTime"].is_string(), "{held}");
     let history = clouds.get("azure-1", &format!("{LEASE}/history")).await.expect(200).json();
-    let acquired = &history["changes"][0]["what"]["acquired"];
+    let change = &history["changes"][0];
+    assert!(change["time"].as_u64().is_some_and(|time| time > 0) && change["by"] == "first", "{change}");
+    let acquired = &change["what"]["acquired"];
     assert_eq!((&acquired["holder"], &acquired["because"]), (&"first".into(), &"first".into()));
 }
 

@@ -1,6 +1,8 @@
 //! What a cloud answers to claims, releases and grants: one rule each.
 
+#[path = "../clouds/mod.rs"]
 mod clouds;
+mod history;
 
 use clouds::{Clouds, NAMES, id};
 use std::time::Duration;
@@ -8,8 +10,8 @@ use tercet_core::command::{Command, Reply};
 use tercet_core::fact::Fact;
 use tercet_core::ids::{HolderId, LeaseId, TenantId};
 use tercet_core::leases::{
-    self, Ballot, Because, Campaign, Claim, Grant, Lease, Look, MAX_HISTORY, Plan, Release, SignedVote, Spec, Unusable,
-    Vote, Waits, What, wait_for,
+    self, Asked, Ballot, Because, Campaign, Claim, Grant, Lease, Look, MAX_HISTORY, Plan, Release, SignedVote, Spec,
+    Unusable, Vote, Waits, What, wait_for,
 };
 use tercet_core::rejection::Rejection;
 use tercet_core::signature::SigningKey;
@@ -50,7 +52,7 @@ impl World {
     fn new(scope: &str) -> Self {
         let mut world = Self(Clouds::default());
         for cloud in NAMES {
-            world.must(cloud, leases::Command::Put(spec(scope)));
+            world.must(cloud, leases::Command::Put(spec(scope), Asked::default()));
         }
         world
     }
@@ -80,7 +82,7 @@ impl World {
 
     fn release(&mut self, cloud: &str, of: &Claim, to: Option<&str>) {
         let release = Release::sign(&self.0.fed, of, to.map(name), &key(of.holder.as_str()));
-        self.must(cloud, leases::Command::Release(release));
+        self.must(cloud, leases::Command::Release(release, WallMillis(5)));
     }
 
     fn lease(&self, cloud: &str) -> Lease {
@@ -109,7 +111,7 @@ impl World {
 
     fn show(&mut self, cloud: &str, claim: &Claim) -> Vec<Fact> {
         let grant = self.grant(claim, "global", &["aws", "azure"]);
-        self.must(cloud, leases::Command::Show(grant))
+        self.must(cloud, leases::Command::Show(grant, WallMillis(5)))
     }
 
     /// The newest first.
@@ -129,7 +131,7 @@ impl World {
         self.0.reopen("gcp");
         self.0.exchange(&NAMES);
         let scope = self.lease("aws").spec.scope.to_string();
-        self.must("gcp", leases::Command::Put(spec(&scope)));
+        self.must("gcp", leases::Command::Put(spec(&scope), Asked::default()));
     }
 
     fn campaign(&self, scope: &str, who: &str) -> Campaign {
@@ -208,11 +210,11 @@ fn a_frozen_lease_keeps_its_holder_and_lets_nobody_new_in() {
     let mut world = World::new("global");
     let ada = claim("ada", 1, 0);
     world.vote("aws", &ada, None).unwrap();
-    world.must("aws", leases::Command::Put(Spec { frozen: true, ..spec("global") }));
+    world.must("aws", leases::Command::Put(Spec { frozen: true, ..spec("global") }, Asked::default()));
     world.vote("aws", &claim("ada", 1, 1), None).unwrap();
     world.release("aws", &ada, None);
     assert_eq!(world.refused("aws", &claim("bob", 2, 0), None), "lease_frozen");
-    world.must("aws", leases::Command::Put(spec("global")));
+    world.must("aws", leases::Command::Put(spec("global"), Asked::default()));
     world.vote("aws", &claim("bob", 2, 0), None).unwrap();
 }
 
@@ -275,7 +277,7 @@ fn a_renewed_cloud_joins_no_tenure_from_before() {
     world.vote("gcp", &bob, Some(ada.ballot())).unwrap();
     world.vote("azure", &bob, None).unwrap();
     world.renew_gcp();
-    world.must("gcp", leases::Command::Show(old));
+    world.must("gcp", leases::Command::Show(old, WallMillis(5)));
     assert_eq!(world.refused("gcp", &claim("ada", 1, 1), None), "stale_token");
 }
 
@@ -322,56 +324,6 @@ fn a_cloud_that_asks_for_absurd_tokens_keeps_nobody_out() {
     let mut late = world.campaign("global", "bob");
     assert_eq!(late.plan(&[look("aws", BLOCK + 1), look("azure", BLOCK + 1)]), Plan::Ask);
     assert_eq!(late.ask(Duration::ZERO).claim.token, BLOCK + 1);
-}
-
-#[test]
-fn history_keeps_the_latest_changes_the_newest_first() {
-    let mut world = World::new("global");
-    for frozen in (0..MAX_HISTORY + 9).map(|at| at % 2 == 0) {
-        world.must("aws", leases::Command::Put(Spec { frozen, ..spec("global") }));
-    }
-    let (entry, state) = &world.0.clouds["aws"];
-    let changes = state.lease_history(&entry.records, &world.lease("aws"), u64::MAX).unwrap();
-    let numbers: Vec<u64> = changes.iter().map(|change| change.number).collect();
-    let last = MAX_HISTORY + 9;
-    assert_eq!(numbers, (last - MAX_HISTORY + 1..=last).rev().collect::<Vec<_>>());
-    let latest = state.lease_history(&entry.records, &world.lease("aws"), 1).unwrap();
-    assert_eq!(latest, changes[..1]);
-}
-
-#[test]
-fn history_tells_why_a_lease_changed_hands_and_how_long_nobody_held_it() {
-    let mut world = World::new("global");
-    let acquired = |world: &World| match world.history("gcp").remove(0) {
-        What::Acquired { because, vacant_ms, .. } => (because, vacant_ms),
-        other => panic!("unexpected {other:?}"),
-    };
-    let ada = claim("ada", 1, 0);
-    world.vote("gcp", &ada, None).unwrap();
-    world.show("gcp", &ada);
-    assert_eq!(acquired(&world), (Because::First, None));
-    world.0.passed += u64::from(LASTS_MS) + 500;
-    world.show("gcp", &claim("bob", 2, 0));
-    // Each entry takes a millisecond.
-    assert_eq!(acquired(&world), (Because::Expired, Some(501)));
-
-    let eve = claim("eve", 3, 0);
-    world.vote("gcp", &eve, Some(ada.ballot())).unwrap();
-    world.show("gcp", &eve);
-    world.release("gcp", &eve, None);
-    world.0.passed += 40;
-    world.show("gcp", &claim("ada", 4, 0));
-    assert_eq!(acquired(&world), (Because::Released, Some(41)));
-    assert_eq!(world.lease("gcp").transitions, 3);
-
-    // The release overtakes the grant.
-    let bob = claim("bob", 5, 0);
-    world.vote("gcp", &bob, None).unwrap();
-    world.release("gcp", &bob, None);
-    world.show("gcp", &bob);
-    world.0.passed += 40;
-    world.show("gcp", &claim("eve", 6, 0));
-    assert_eq!(acquired(&world), (Because::Released, Some(41)));
 }
 
 #[test]
@@ -440,7 +392,7 @@ fn a_grant_that_proves_nothing_is_refused_with_its_reason() {
 fn a_cloud_is_shown_grants_of_the_leases_scope_alone() {
     let mut world = World::new("strict");
     let grant = world.grant(&claim("ada", 1, 0), "cloud:gcp", &["gcp"]);
-    let refused = world.apply("aws", leases::Command::Show(grant)).0.unwrap_err();
+    let refused = world.apply("aws", leases::Command::Show(grant, WallMillis(5))).0.unwrap_err();
     assert_eq!(refused.code().as_str(), "bad_grant");
     assert_eq!(world.lease("aws").tenure, None);
 }
