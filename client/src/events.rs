@@ -211,12 +211,14 @@ impl Client {
         self.send(route, &call).await?.json()
     }
 
-    /// Submits a batch under one signature. Each event has its own result, in order.
+    /// Submits a batch under one signature. Each event has its own result, in order. With a wait the answer comes when
+    /// all of them have that level, or at its end, and tells what was reached.
     pub async fn submit_batch(
         &self,
         route: &Route,
         signer: &Signer,
         items: &[BatchItem],
+        wait: Option<(Wait, Duration)>,
         patience: Patience,
     ) -> Result<Vec<ItemResult>, Error> {
         #[derive(Serialize)]
@@ -242,8 +244,12 @@ impl Client {
             batch_signature: signer.sign_batch(&contents),
         };
         let path = ["v1", "tenants", signer.tenant().as_str(), "events", "batch"];
-        // The request id lets a repetition at the same cloud get the first answer, `new` included.
-        let call = Call::new(Method::POST, &path).json(&batch).once().attempt_timeout(BATCH_TIMEOUT);
+        // Repeating it is safe: each event's key decides.
+        let mut call = Call::new(Method::POST, &path).json(&batch).attempt_timeout(BATCH_TIMEOUT);
+        if let Some((wait, limit)) = wait {
+            call =
+                call.query("wait", wait.as_str()).query("timeoutMs", limit.as_millis()).attempt_timeout(limit + GRACE);
+        }
         let answer = self.send_for(route, &call, patience).await?;
         let results = answer.json::<Results>()?.results;
         if results.len() != items.len() {

@@ -15,9 +15,11 @@ pub mod evidence;
 pub mod http;
 pub mod import;
 pub mod leases;
+pub mod load;
 pub mod sign;
 pub mod status;
 pub mod tenants;
+pub mod usage;
 pub mod verify;
 pub mod watch;
 

@@ -213,11 +213,7 @@ macro_rules! hash_id {
         }
         impl Serialize for $name {
             fn serialize<S: serde::Serializer>(&self, s: S) -> Result<S::Ok, S::Error> {
-                if s.is_human_readable() {
-                    s.collect_str(self)
-                } else {
-                    serde::Serialize::serialize(&self.0, s)
-                }
+                if s.is_human_readable() { s.collect_str(self) } else { s.serialize_bytes(&self.0) }
             }
         }
         impl<'de> Deserialize<'de> for $name {
@@ -226,7 +222,7 @@ macro_rules! hash_id {
                     let text = String::deserialize(d)?;
                     text.parse().map_err(serde::de::Error::custom)
                 } else {
-                    <[u8; $len]>::deserialize(d).map(Self)
+                    crate::codec::array(d).map(Self)
                 }
             }
         }

@@ -2,8 +2,8 @@
 //! keys of every record. It knows nothing of votes; `events/` and `mirrors/` give leaves meaning.
 
 use crate::ids::{CloudId, EpochId, Hash, HolderId, LeaseId, Tag, TenantId};
-use crate::records::{Broken, Records, RecordsMut};
-use crate::transparency::{Audit, Frontier, Leaf, Nodes, SignedNote, leaf_hash, root_at};
+use crate::records::{BODIES, Broken, Records, RecordsMut};
+use crate::transparency::{Audit, Frontier, Leaf, Nodes, SignedNote, leaf_hash, node_hash, root_at};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 
@@ -55,7 +55,13 @@ impl Log {
     }
 }
 
-/// The stored Merkle nodes of one log.
+/// How many leaves, or hashes of one level, a row holds: a tile, as C2SP's tlog-tiles has them with 256. A leaf then costs
+/// a sixteenth of a row, and of the hashes above the leaves only every fourth level is stored; the others follow from one
+/// tile each.
+const TILE_HEIGHT: u8 = 4;
+const TILE: u64 = 1 << TILE_HEIGHT;
+
+/// The stored leaves and Merkle nodes of one log.
 pub(crate) struct StoredNodes<'a> {
     pub records: &'a dyn Records,
     pub cloud: &'a CloudId,
@@ -65,12 +71,28 @@ pub(crate) struct StoredNodes<'a> {
 impl Nodes for StoredNodes<'_> {
     fn node(&self, level: u8, index: u64) -> Result<Hash, Broken> {
         let missing = || Broken(format!("log {}/{} lacks node {index} of level {level}", self.cloud, self.epoch));
-        if level == 0 {
-            let leaf = self.records.get(&keys::leaf(self.cloud, self.epoch, index))?.ok_or_else(missing)?;
-            return Ok(leaf_hash(&leaf));
+        // It is the root over 1, 2, 4 or 8 neighbours in a tile of a stored level.
+        let above = level % TILE_HEIGHT;
+        let (base, first, count) = (level - above, index << above, 1 << above);
+        let (tile, from) = (first / TILE, (first % TILE) as usize);
+        let mut hashes: Vec<Hash> = match base {
+            0 => self
+                .tile(tile)?
+                .get(from..from + count)
+                .ok_or_else(missing)?
+                .iter()
+                .map(|leaf| leaf_hash(leaf))
+                .collect(),
+            _ => {
+                let row = self.records.get(&keys::hashes(self.cloud, self.epoch, base, tile))?.ok_or_else(missing)?;
+                let (hashes, _) = row.as_chunks::<32>();
+                hashes.get(from..from + count).ok_or_else(missing)?.iter().map(|hash| Hash(*hash)).collect()
+            }
+        };
+        while hashes.len() > 1 {
+            hashes = hashes.chunks(2).map(|pair| node_hash(&pair[0], &pair[1])).collect();
         }
-        let bytes = self.records.get(&keys::node(self.cloud, self.epoch, level, index))?.ok_or_else(missing)?;
-        Ok(Hash(bytes.try_into().map_err(|_| missing())?))
+        Ok(hashes[0])
     }
 }
 
@@ -81,8 +103,33 @@ impl StoredNodes<'_> {
     }
 
     pub fn leaf(&self, index: u64) -> Result<Option<Leaf>, Broken> {
-        let Some(bytes) = self.records.get(&keys::leaf(self.cloud, self.epoch, index))? else { return Ok(None) };
-        Leaf::decode(&bytes).map(Some).map_err(|error| Broken(error.to_string()))
+        Ok(self.leaves(index, index + 1)?.pop())
+    }
+
+    /// The leaves of a run, as far as they are here.
+    pub fn leaves(&self, from: u64, to: u64) -> Result<Vec<Leaf>, Broken> {
+        let mut leaves = Vec::new();
+        for tile in from / TILE..to.div_ceil(TILE) {
+            let held = (tile * TILE..).zip(self.tile(tile)?);
+            for (_, bytes) in held.filter(|(index, _)| (from..to).contains(index)) {
+                leaves.push(Leaf::decode(&bytes).map_err(|error| Broken(error.to_string()))?);
+            }
+        }
+        Ok(leaves)
+    }
+
+    /// The bytes of the leaves in one tile.
+    fn tile(&self, tile: u64) -> Result<Vec<Vec<u8>>, Broken> {
+        let row = self.records.get(&keys::leaves(self.cloud, self.epoch, tile))?.unwrap_or_default();
+        let (mut rest, mut leaves) = (row.as_slice(), Vec::with_capacity(TILE as usize));
+        while let Some((length, more)) = rest.split_first_chunk() {
+            let length = u32::from_be_bytes(*length) as usize;
+            let cut = || Broken(format!("tile {tile} of log {}/{} is cut short", self.cloud, self.epoch));
+            let (leaf, more) = more.split_at_checked(length).ok_or_else(cut)?;
+            leaves.push(leaf.to_vec());
+            rest = more;
+        }
+        Ok(leaves)
     }
 }
 
@@ -93,15 +140,16 @@ pub(crate) fn append(
     epoch: &EpochId,
     frontier: &mut Frontier,
     leaf: &Leaf,
-) -> u64 {
+) -> Result<u64, Broken> {
     let (index, bytes) = (frontier.size(), leaf.bytes());
     for (level, at, hash) in frontier.append(leaf_hash(&bytes)) {
-        if level > 0 {
-            records.put(keys::node(cloud, epoch, level, at), hash.0.to_vec());
+        if level > 0 && level % TILE_HEIGHT == 0 {
+            records.append(keys::hashes(cloud, epoch, level, at / TILE), &hash.0)?;
         }
     }
-    records.put(keys::leaf(cloud, epoch, index), bytes);
-    index
+    let length = (bytes.len() as u32).to_be_bytes();
+    records.append(keys::leaves(cloud, epoch, index / TILE), &[&length, bytes.as_slice()].concat())?;
+    Ok(index)
 }
 
 /// The keys of all records. The first byte names the table.
@@ -120,16 +168,18 @@ pub(crate) mod keys {
         key
     }
 
-    pub fn leaf(cloud: &CloudId, epoch: &EpochId, index: u64) -> Vec<u8> {
+    /// One tile of leaves: each with its length before it, 4 bytes.
+    pub fn leaves(cloud: &CloudId, epoch: &EpochId, tile: u64) -> Vec<u8> {
         let mut key = log(b'l', cloud, epoch);
-        key.extend_from_slice(&index.to_be_bytes());
+        key.extend_from_slice(&tile.to_be_bytes());
         key
     }
 
-    pub fn node(cloud: &CloudId, epoch: &EpochId, level: u8, index: u64) -> Vec<u8> {
+    /// One tile of hashes of a level.
+    pub fn hashes(cloud: &CloudId, epoch: &EpochId, level: u8, tile: u64) -> Vec<u8> {
         let mut key = log(b'n', cloud, epoch);
         key.push(level);
-        key.extend_from_slice(&index.to_be_bytes());
+        key.extend_from_slice(&tile.to_be_bytes());
         key
     }
 
@@ -138,7 +188,7 @@ pub(crate) mod keys {
     }
 
     pub fn body(tag: &Tag, content: &Hash) -> Vec<u8> {
-        [b"b".as_slice(), &tag.0, &content.0].concat()
+        [&[BODIES], tag.0.as_slice(), &content.0].concat()
     }
 
     /// A tenant's events in order of acceptance.

@@ -125,7 +125,7 @@ impl State {
         Some(self.tenants.get(tenant)?.secret.tag(&self.fed, tenant, key))
     }
 
-    fn record(&self, records: &dyn Records, tag: &Tag) -> Result<Option<EventRecord>, Broken> {
+    pub(crate) fn record(&self, records: &dyn Records, tag: &Tag) -> Result<Option<EventRecord>, Broken> {
         let bytes = records.get(&keys::event(tag))?;
         bytes.map(|bytes| crate::codec::decode(&bytes).map_err(Broken::from)).transpose()
     }

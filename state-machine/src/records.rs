@@ -17,6 +17,9 @@ impl From<crate::codec::CodecError> for Broken {
 
 pub type Row = (Vec<u8>, Vec<u8>);
 
+/// The first byte of the keys of bodies, which are large and never change: an engine may keep them apart.
+pub const BODIES: u8 = b'b';
+
 /// Read access to ordered records.
 pub trait Records {
     fn get(&self, key: &[u8]) -> Result<Option<Vec<u8>>, Broken>;
@@ -28,6 +31,14 @@ pub trait Records {
 /// Write access: what `apply` uses.
 pub trait RecordsMut: Records {
     fn put(&mut self, key: Vec<u8>, value: Vec<u8>);
+
+    /// Adds to the end of a row, which is empty if there is none.
+    fn append(&mut self, key: Vec<u8>, more: &[u8]) -> Result<(), Broken> {
+        let mut value = self.get(&key)?.unwrap_or_default();
+        value.extend_from_slice(more);
+        self.put(key, value);
+        Ok(())
+    }
 }
 
 /// Records in memory: the whole store of a simulation, and the base of tests.

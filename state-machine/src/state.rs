@@ -20,6 +20,8 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 /// How many answers to requests with an id are remembered.
 pub const MAX_REPLIES: usize = 1024;
+/// The most events of a submission whose answer is remembered.
+pub const MAX_REMEMBERED_EVENTS: usize = 8;
 /// How many note changes are remembered for followers that sign a little later.
 pub const MAX_NOTES: usize = 4096;
 
@@ -83,6 +85,14 @@ pub(crate) struct Tx<'a> {
     pub facts: Vec<Fact>,
     /// Events whose level must be looked at again when the command is done.
     pub touched: BTreeSet<Tag>,
+    /// Events that this command changed: each is written once, at its end.
+    pub changed: BTreeMap<Tag, EventRecord>,
+}
+
+/// A batch that comes again finds its events here, each with its key. Its answer is large and written with every flush, so
+/// only small ones are remembered.
+fn is_remembered(command: &Command) -> bool {
+    !matches!(command, Command::Events(events::Command::Submit { items, .. }) if items.len() > MAX_REMEMBERED_EVENTS)
 }
 
 impl State {
@@ -124,7 +134,8 @@ impl State {
             return Ok(Applied { reply, facts: Vec::new() });
         }
         let before = self.note_signature();
-        let mut tx = Tx { state: self, records, facts: Vec::new(), touched: BTreeSet::new() };
+        let (facts, touched, changed) = (Vec::new(), BTreeSet::new(), BTreeMap::new());
+        let mut tx = Tx { state: self, records, facts, touched, changed };
         let reply = match &entry.command {
             Command::Tenants(command) => tenants::apply(&mut tx, command)?,
             Command::Events(command) => events::apply(&mut tx, command)?,
@@ -136,8 +147,9 @@ impl State {
         };
         epochs::finish_recovery(&mut tx)?;
         tx.settle()?;
+        tx.write_changed();
         let mut facts = tx.facts;
-        if let Some(id) = entry.request_id {
+        if let Some(id) = entry.request_id.filter(|_| is_remembered(&entry.command)) {
             if self.hot.replies.len() == MAX_REPLIES {
                 self.hot.replies.pop_front();
             }
@@ -214,13 +226,13 @@ impl Tx<'_> {
     /// Recomputes the level of every touched event, and tells what changed.
     fn settle(&mut self) -> Result<(), Broken> {
         for tag in std::mem::take(&mut self.touched) {
-            let Some(mut record) = self.record(&tag)? else { continue };
+            let Some((mut record, changed)) = self.take_record(&tag)? else { continue };
             let heard = self.hear_branches(&mut record);
             let standing = events::standing(&self.state.genesis, &self.vote_facts(&record), &self.state.hot.flagged);
             self.want_testimony(&record, standing.level);
             if (standing.level, standing.marks, standing.settled) == (record.level, record.marks, record.settled) {
-                if heard {
-                    self.put_record(&record);
+                if heard || changed {
+                    self.put_record(record);
                 }
                 continue;
             }
@@ -243,7 +255,7 @@ impl Tx<'_> {
                     marks: record.marks,
                 });
             }
-            self.put_record(&record);
+            self.put_record(record);
         }
         Ok(())
     }
@@ -293,11 +305,29 @@ impl Tx<'_> {
     }
 
     pub fn record(&self, tag: &Tag) -> Result<Option<EventRecord>, Broken> {
-        let bytes = self.records.get(&keys::event(tag))?;
-        bytes.map(|bytes| crate::codec::decode(&bytes).map_err(Broken::from)).transpose()
+        if let Some(record) = self.changed.get(tag) {
+            return Ok(Some(record.clone()));
+        }
+        self.state.record(self.records, tag)
     }
 
-    pub fn put_record(&mut self, record: &EventRecord) {
-        self.records.put(keys::event(&record.tag), crate::codec::encode(record));
+    /// The same without a copy: it is taken out of what changed, if it is there, which the second value says. Then it
+    /// must be put back.
+    pub fn take_record(&mut self, tag: &Tag) -> Result<Option<(EventRecord, bool)>, Broken> {
+        if let Some(record) = self.changed.remove(tag) {
+            return Ok(Some((record, true)));
+        }
+        Ok(self.state.record(self.records, tag)?.map(|record| (record, false)))
+    }
+
+    pub fn put_record(&mut self, record: EventRecord) {
+        self.changed.insert(record.tag, record);
+    }
+
+    /// Writes what changed: at the end, and before somebody reads whole lists of events.
+    pub fn write_changed(&mut self) {
+        for (tag, record) in std::mem::take(&mut self.changed) {
+            self.records.put(keys::event(&tag), crate::codec::encode(&record));
+        }
     }
 }

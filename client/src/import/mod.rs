@@ -238,7 +238,7 @@ impl Run {
         self.in_flight += 1;
         self.tasks.spawn(async move {
             let items: Vec<_> = events.iter().filter_map(|event| event.item.clone()).collect();
-            let result = client.submit_batch(&route, &signer, &items, patience).await;
+            let result = client.submit_batch(&route, &signer, &items, None, patience).await;
             Done::Batch { events, first, result }
         });
     }

@@ -13,8 +13,8 @@ use std::io;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 use tercet_core::records::{Broken, MemoryRecords, Records, Row};
-use tercetd::storage::Engine;
 use tercetd::storage::wal::{Done, Log, LogState, Position, Record, SavedVote, take_bytes};
+use tercetd::storage::{Engine, RowRef};
 use tokio::sync::watch;
 
 /// What is wrong with a disk.
@@ -451,7 +451,7 @@ impl Engine for Mount {
         self.disk.lock().state.scan(from, to, limit)
     }
 
-    fn write(&self, rows: Vec<Row>) -> Result<(), Broken> {
+    fn write(&self, rows: &[RowRef<'_>]) -> Result<(), Broken> {
         let mut inner = self.held().map_err(|error| Broken(error.to_string()))?;
         let trouble = inner.trouble();
         if trouble.full || trouble.sync_fails {
@@ -459,7 +459,7 @@ impl Engine for Mount {
             inner.losses.failed_syncs += u64::from(!trouble.full);
             return Err(Broken("the disk of the applied state fails".into()));
         }
-        inner.state.0.extend(rows);
+        inner.state.0.extend(rows.iter().map(|(key, value)| (key.to_vec(), value.to_vec())));
         Ok(())
     }
 

@@ -23,8 +23,12 @@ use tokio::time::Instant;
 /// Pause after a round that found too few signatures: doubled each time, up to the longest.
 const RETRY: Duration = Duration::from_millis(50);
 const MAX_RETRY: Duration = Duration::from_secs(1);
-/// Least time between two rounds: under load it gathers more into each.
-const ROUND_GAP: Duration = Duration::from_millis(4);
+/// After a round the next one waits so long for each leaf that was new in it, up to the longest pause: a lone event waits
+/// for no company, and a busy cloud gathers more into each note.
+const GAP_PER_LEAF: Duration = Duration::from_micros(50);
+const MAX_GAP: Duration = Duration::from_millis(4);
+/// How long a note waits that tells of other logs alone: no event becomes FINAL here by it, and often more comes.
+const AUDIT_DELAY: Duration = Duration::from_millis(1);
 /// How long the first signature of a process waits for the other clouds to show what they hold.
 const GUARD_WAIT: Duration = Duration::from_millis(1_000);
 /// How often a refused signature is thought over without any news.
@@ -86,6 +90,7 @@ async fn wait_for_peers(shared: &Shared) {
 async fn sign_on(shared: &Shared) -> Result<(), Broken> {
     let (mut applied, mut board) = (shared.replica.applied(), shared.board.watch());
     let (mut last, mut opened, mut retry) = (None::<NoteBody>, false, RETRY);
+    let mut gathered = false;
     loop {
         applied.mark_unchanged();
         board.mark_unchanged();
@@ -110,10 +115,16 @@ async fn sign_on(shared: &Shared) -> Result<(), Broken> {
                 biased;
                 changed = applied.changed() => if changed.is_err() { return Ok(()) },
                 _ = board.changed() => {}
-                () = tokio::time::sleep(ROUND_GAP), if mutant!(SignBeforeCommit) => {}
+                () = tokio::time::sleep(MAX_GAP), if mutant!(SignBeforeCommit) => {}
             }
             continue;
         };
+        let leaves = body.size - last.as_ref().filter(|last| last.origin == body.origin).map_or(0, |last| last.size);
+        if leaves == 0 && !std::mem::replace(&mut gathered, true) {
+            tokio::time::sleep(AUDIT_DELAY).await;
+            continue;
+        }
+        gathered = false;
         let started = Instant::now();
         match round(shared, index, body, &opening).await {
             Ok(note) => {
@@ -121,7 +132,8 @@ async fn sign_on(shared: &Shared) -> Result<(), Broken> {
                 retry = RETRY;
                 last = Some(note.body.clone());
                 shared.signed.send_replace(Some(Arc::new(note)));
-                tokio::time::sleep_until(started + ROUND_GAP).await;
+                let gap = GAP_PER_LEAF.saturating_mul(u32::try_from(leaves).unwrap_or(u32::MAX)).min(MAX_GAP);
+                tokio::time::sleep_until(started + gap).await;
             }
             Err(reason) => {
                 Stats::add(&shared.board.stats.rounds_failed);

@@ -1,11 +1,12 @@
 //! Submitting many events at once. They become one command, so a batch costs one round of Raft; a
 //! batch signature costs one verification. Each event is answered by itself.
 
-use super::Context;
 use super::error::Problem;
 use super::events::Verifier;
-use super::request::{Params, idempotency_key, media_type, read_body, unsupported};
+use super::request::{Params, Search, idempotency_key, media_type, read_body, unsupported};
 use super::view::ReceiptView;
+use super::waits::{WaitSearch, wait_for_levels};
+use super::{Context, Stopping};
 use axum::Json;
 use axum::body::Body;
 use axum::extract::State;
@@ -73,7 +74,7 @@ type Parsed = Result<(Content, Option<TenantSignature>), Problem>;
 #[utoipa::path(
     post, path = "/v1/tenants/{tenant}/events/batch", tag = "events",
     params(
-        ("tenant" = String, Path),
+        ("tenant" = String, Path), WaitSearch,
         ("Tercet-Batch-Signature" = Option<String>, Header, description = "{\"key\",\"signature\"} for cloudevents-batch+json"),
         ("Idempotency-Key" = Option<String>, Header, description = "32 hexadecimal characters; events need none"),
     ),
@@ -85,7 +86,9 @@ type Parsed = Result<(Content, Option<TenantSignature>), Problem>;
 )]
 pub async fn submit(
     State(context): State<Arc<Context>>,
+    stopping: Stopping,
     Params(tenant): Params<TenantId>,
+    Search(search): Search<WaitSearch>,
     headers: HeaderMap,
     body: Body,
 ) -> Result<Json<BatchView>, Problem> {
@@ -121,6 +124,13 @@ pub async fn submit(
         let submitted = context.submits.submit_alone(request_id, items).await;
         receipts = submitted.map_err(|error| context.refused(error))?.1.into_iter();
     }
+    let mut receipts: Vec<_> = receipts.collect();
+    if search.wait.is_some() {
+        let accepted = results.iter().flatten().zip(&mut receipts);
+        let accepted = accepted.filter_map(|(key, receipt)| Some((key, &mut receipt.as_mut().ok()?.level)));
+        wait_for_levels(&context, &stopping, &tenant, accepted.collect(), search).await?;
+    }
+    let mut receipts = receipts.into_iter();
     let results = results.into_iter().map(|result| {
         let receipt = result.and_then(|key| match receipts.next() {
             Some(Ok(receipt)) => Ok(ReceiptView::new(&tenant, &key, receipt)),

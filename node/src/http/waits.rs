@@ -143,6 +143,24 @@ async fn wake(mut facts: tokio::sync::broadcast::Receiver<Arc<crate::raft::FactB
     }
 }
 
+/// Waits until all events of a batch have what the query asks for, and tells their levels then. Logs keep their order, so
+/// the last event is waited for first, and the others are rarely waited for at all.
+pub async fn wait_for_levels(
+    context: &Context,
+    stopping: &Stopping,
+    tenant: &TenantId,
+    events: Vec<(&EventKey, &mut Level)>,
+    search: WaitSearch,
+) -> Result<(), Problem> {
+    let deadline = Instant::now() + search.limit();
+    for (key, level) in events.into_iter().rev() {
+        let left_ms = (deadline - Instant::now()).as_millis() as u64;
+        let search = WaitSearch { timeout_ms: Some(left_ms), ..search };
+        *level = wait_for_level(context, stopping, tenant, key, search).await?.unwrap_or(*level);
+    }
+    Ok(())
+}
+
 /// Waits as the query asks, and returns the level then; `None` while the event is unknown here.
 pub async fn wait_for_level(
     context: &Context,

@@ -6,6 +6,7 @@
 
 use super::apply::Store;
 use super::machine::Rows;
+use crate::storage::refs;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
@@ -15,9 +16,10 @@ use tokio::sync::{Notify, OwnedRwLockReadGuard, OwnedRwLockWriteGuard, RwLock, w
 use tokio::time::Instant;
 
 /// How long a change stays in memory at most, if the disk keeps up.
-const FLUSH_AFTER: Duration = Duration::from_millis(500);
-/// Changed bytes that start a flush at once.
-const FLUSH_BYTES: usize = 4 << 20;
+const FLUSH_AFTER: Duration = Duration::from_secs(1);
+/// Changed bytes that start a flush at once. An event's record changes with every vote and audit: the longer a flush
+/// waits, the more of these are one write.
+const FLUSH_BYTES: usize = 16 << 20;
 /// Changed bytes beyond which applying waits, and snapshot streams are broken off.
 const MAX_UNFLUSHED_BYTES: usize = 128 << 20;
 /// How often a flush looks whether the streams that hold it are gone.
@@ -141,7 +143,7 @@ pub async fn run(store: Arc<Store>) {
 /// One flush of everything applied so far.
 pub async fn once(store: &Arc<Store>) -> Result<(), Broken> {
     let _exclusive = store.flush.exclude().await;
-    let (rows, stored) = {
+    let (frozen, rows, stored) = {
         let mut machine = store.write();
         machine.check()?;
         store.flush.pending.send_replace(None);
@@ -153,16 +155,15 @@ pub async fn once(store: &Arc<Store>) -> Result<(), Broken> {
         }
         let frozen = machine.overlay.freeze();
         let stored = machine.stored();
-        // One value a key: engines may order two values of one generation as they like.
-        let mut rows = Rows::clone(&frozen);
-        rows.extend(machine.state.hot_rows());
+        // None of their keys is among the records: engines may order two values of one generation as they like.
+        let mut rows = machine.state.hot_rows();
         rows.extend([if mutant!(FlushedWithoutLastApplied) { store.stored().row() } else { stored.row() }]);
-        (rows.into_iter().collect(), stored)
+        (frozen, rows, stored)
     };
     let next = stored.applied.as_ref().map_or(0, |id| id.index + 1);
     // The log outlives this task, so an error means that it is gone with everything else.
     let _ = store.log.durable().wait_for(|durable| *durable >= next).await;
-    write(store, rows).await?;
+    write(store, frozen, rows).await?;
     store.set_stored(stored);
     store.write().overlay.thaw();
     store.flush.flushed.send_replace(next);
@@ -170,8 +171,13 @@ pub async fn once(store: &Arc<Store>) -> Result<(), Broken> {
 }
 
 /// Writes rows as one generation, off the async workers if the engine may wait for a disk.
-pub async fn write(store: &Arc<Store>, rows: Vec<Row>) -> Result<(), Broken> {
-    blocking(store, move |store| store.engine.write(rows)).await
+async fn write(store: &Arc<Store>, frozen: Arc<Rows>, more: Vec<Row>) -> Result<(), Broken> {
+    let work = move |store: &Store| {
+        let mut rows = refs(&more);
+        rows.extend(frozen.iter().map(|(key, value)| (key.as_slice(), value.as_slice())));
+        store.engine.write(&rows)
+    };
+    blocking(store, work).await
 }
 
 /// Runs engine work off the async workers if the engine may wait for a disk.

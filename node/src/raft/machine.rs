@@ -108,6 +108,18 @@ impl RecordsMut for Overlay {
         self.active_bytes += key.len() + value.len();
         self.active.insert(key, value);
     }
+
+    fn append(&mut self, key: Vec<u8>, more: &[u8]) -> Result<(), Broken> {
+        self.active_bytes += more.len();
+        if let Some(value) = self.active.get_mut(&key) {
+            value.extend_from_slice(more);
+            return Ok(());
+        }
+        let mut value = self.get(&key)?.unwrap_or_default();
+        value.extend_from_slice(more);
+        self.put(key, value);
+        Ok(())
+    }
 }
 
 /// Records of an engine, for loading a state from it.
@@ -198,7 +210,8 @@ mod tests {
             let frozen = overlay.freeze();
             put(&mut overlay, &mut model, 3, 100);
             same(&overlay, &model);
-            engine.write(frozen.iter().map(|(key, value)| (key.clone(), value.clone())).collect()).unwrap();
+            let rows: Vec<Row> = frozen.iter().map(|(key, value)| (key.clone(), value.clone())).collect();
+            engine.write(&crate::storage::refs(&rows)).unwrap();
             same(&overlay, &model);
             overlay.thaw();
             same(&overlay, &model);

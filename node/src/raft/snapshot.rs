@@ -13,6 +13,7 @@ use super::network::call;
 use super::types::{LogId, SnapshotMeta, TypeConfig, Vote};
 use crate::env::Entropy;
 use crate::peer::{Method, PeerClient};
+use crate::storage::refs;
 use openraft::RaftSnapshotBuilder;
 use openraft::alias::SnapshotOf;
 use openraft::raft::SnapshotResponse;
@@ -423,11 +424,11 @@ pub async fn install(store: &Arc<Store>, meta: &SnapshotMeta, snapshot: Snapshot
     };
     flush::blocking(store, move |store| {
         let engine = &*store.engine;
-        engine.write(vec![Stored { complete: false, ..Stored::default() }.row()])?;
+        engine.write(&refs(&[Stored { complete: false, ..Stored::default() }.row()]))?;
         engine.clear()?;
-        engine.write(vec![Stored { complete: false, ..Stored::default() }.row()])?;
-        snapshot.for_each(|rows| engine.write(rows))?;
-        engine.write(vec![stored.row()])?;
+        engine.write(&refs(&[Stored { complete: false, ..Stored::default() }.row()]))?;
+        snapshot.for_each(|rows| engine.write(&refs(&rows)))?;
+        engine.write(&refs(&[stored.row()]))?;
         store.reload(stored)
     })
     .await

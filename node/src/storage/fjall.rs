@@ -1,10 +1,10 @@
 //! fjall: a generation is one of its atomic batches, synced before it is visible.
 
 use super::folder::{Condemn, OpenError};
-use super::{Engine, record};
-use fjall::{Database, Keyspace, KeyspaceCreateOptions, PersistMode};
+use super::{Engine, RowRef, record};
+use fjall::{Database, Keyspace, KeyspaceCreateOptions, KvSeparationOptions, PersistMode};
 use std::path::Path;
-use tercet_core::records::{Broken, Row};
+use tercet_core::records::{BODIES, Broken, Row};
 
 /// Block cache of one node, in bytes.
 const CACHE_BYTES: u64 = 32 << 20;
@@ -12,12 +12,17 @@ const CACHE_BYTES: u64 = 32 << 20;
 const MEMTABLE_BYTES: u64 = 16 << 20;
 /// Journals are kept below this size, in bytes (the smallest value that fjall takes is 64 MiB).
 const JOURNAL_BYTES: u64 = 128 << 20;
-/// Background threads for flushes and compactions.
-const WORKERS: usize = 2;
+/// Background threads for flushes and compactions. Of two, fjall 3.1 keeps one spinning while the other compacts: it
+/// takes requests for compaction off the queue and puts them back.
+const WORKERS: usize = 1;
+/// Bodies from this size on, in bytes, stay in one place while their keys are sorted into larger tables.
+const BODY_SEPARATION_BYTES: u32 = 128;
 
 pub struct FjallEngine {
     database: Database,
     records: Keyspace,
+    /// What is large and written once.
+    bodies: Keyspace,
     condemn: Condemn,
 }
 
@@ -27,9 +32,12 @@ impl FjallEngine {
         let database = builder.max_journaling_size(JOURNAL_BYTES).worker_threads(WORKERS).open().map_err(open_error)?;
         let options = || KeyspaceCreateOptions::default().max_memtable_size(MEMTABLE_BYTES);
         let records = database.keyspace("records", options).map_err(open_error)?;
+        let apart = KvSeparationOptions::default().separation_threshold(BODY_SEPARATION_BYTES);
+        let bodies = || options().with_kv_separation(Some(apart));
+        let bodies = database.keyspace("bodies", bodies).map_err(open_error)?;
         database.persist(PersistMode::SyncAll).map_err(open_error)?;
         super::folder::sync_dir(dir)?;
-        Ok(Self { database, records, condemn })
+        Ok(Self { database, records, bodies, condemn })
     }
 
     fn broken(&self, error: fjall::Error) -> Broken {
@@ -39,6 +47,10 @@ impl FjallEngine {
         }
     }
 
+    fn keyspace(&self, key: &[u8]) -> &Keyspace {
+        if key.first() == Some(&BODIES) { &self.bodies } else { &self.records }
+    }
+
     fn unseal(&self, key: &[u8], stored: &[u8]) -> Result<Vec<u8>, Broken> {
         record::unseal(key, stored).map_err(|broken| self.condemn.damaged(broken))
     }
@@ -46,7 +58,7 @@ impl FjallEngine {
 
 impl Engine for FjallEngine {
     fn get(&self, key: &[u8]) -> Result<Option<Vec<u8>>, Broken> {
-        match self.records.get(key) {
+        match self.keyspace(key).get(key) {
             Ok(Some(stored)) => self.unseal(key, &stored).map(Some),
             Ok(None) => Ok(None),
             Err(error) => Err(self.broken(error)),
@@ -54,28 +66,33 @@ impl Engine for FjallEngine {
     }
 
     fn scan(&self, from: &[u8], to: &[u8], limit: usize) -> Result<Vec<Row>, Broken> {
-        if from >= to {
-            return Ok(Vec::new());
-        }
+        let (first, after): (&[u8], &[u8]) = (&[BODIES], &[BODIES + 1]);
+        let parts = [
+            (&self.records, from, to.min(first)),
+            (&self.bodies, from.max(first), to.min(after)),
+            (&self.records, from.max(after), to),
+        ];
         let mut rows = Vec::new();
-        for guard in self.records.range(from..to).take(limit) {
-            let (key, stored) = guard.into_inner().map_err(|error| self.broken(error))?;
-            rows.push((key.to_vec(), self.unseal(&key, &stored)?));
+        for (keyspace, from, to) in parts.into_iter().filter(|(_, from, to)| from < to) {
+            for guard in keyspace.range(from..to).take(limit - rows.len()) {
+                let (key, stored) = guard.into_inner().map_err(|error| self.broken(error))?;
+                rows.push((key.to_vec(), self.unseal(&key, &stored)?));
+            }
         }
         Ok(rows)
     }
 
-    fn write(&self, rows: Vec<Row>) -> Result<(), Broken> {
+    fn write(&self, rows: &[RowRef<'_>]) -> Result<(), Broken> {
         let mut batch = self.database.batch().durability(Some(PersistMode::SyncAll));
         for (key, value) in rows {
-            let stored = record::seal(&key, &value);
-            batch.insert(&self.records, key, stored);
+            batch.insert(self.keyspace(key), *key, record::seal(key, value));
         }
         batch.commit().map_err(|error| self.broken(error))
     }
 
     fn clear(&self) -> Result<(), Broken> {
         self.records.clear().map_err(|error| self.broken(error))?;
+        self.bodies.clear().map_err(|error| self.broken(error))?;
         self.database.persist(PersistMode::SyncAll).map_err(|error| self.broken(error))
     }
 

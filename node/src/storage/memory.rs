@@ -1,7 +1,7 @@
 //! The engine of simulations: a map. It outlives the replica that uses it, so it also plays the
 //! disk of a node that restarts.
 
-use super::Engine;
+use super::{Engine, RowRef};
 use std::sync::{PoisonError, RwLock};
 use tercet_core::records::{Broken, MemoryRecords, Records, Row};
 
@@ -25,7 +25,8 @@ impl Engine for MemoryEngine {
         self.rows.read().unwrap_or_else(PoisonError::into_inner).scan(from, to, limit)
     }
 
-    fn write(&self, rows: Vec<Row>) -> Result<(), Broken> {
+    fn write(&self, rows: &[RowRef<'_>]) -> Result<(), Broken> {
+        let rows = rows.iter().map(|(key, value)| (key.to_vec(), value.to_vec()));
         self.rows.write().unwrap_or_else(PoisonError::into_inner).0.extend(rows);
         Ok(())
     }

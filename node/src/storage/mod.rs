@@ -21,6 +21,13 @@ use std::path::Path;
 use std::sync::Arc;
 use tercet_core::records::{Broken, Row};
 
+/// A row to be written: it stays where it is, since readers see it there until it is durable.
+pub type RowRef<'a> = (&'a [u8], &'a [u8]);
+
+pub fn refs(rows: &[Row]) -> Vec<RowRef<'_>> {
+    rows.iter().map(|(key, value)| (key.as_slice(), value.as_slice())).collect()
+}
+
 /// An ordered store of applied records. It is never the only copy of anything acknowledged.
 pub trait Engine: Send + Sync + 'static {
     fn get(&self, key: &[u8]) -> Result<Option<Vec<u8>>, Broken>;
@@ -28,7 +35,7 @@ pub trait Engine: Send + Sync + 'static {
     fn scan(&self, from: &[u8], to: &[u8], limit: usize) -> Result<Vec<Row>, Broken>;
     /// Writes all rows as one generation: after a crash either all of them or none are visible, and
     /// when this returns they are durable.
-    fn write(&self, rows: Vec<Row>) -> Result<(), Broken>;
+    fn write(&self, rows: &[RowRef<'_>]) -> Result<(), Broken>;
     /// Drops everything (a snapshot is about to be installed). A crash in the middle may leave any
     /// part of the rows, so the caller marks the store as incomplete first.
     fn clear(&self) -> Result<(), Broken>;

@@ -5,7 +5,7 @@
 //! sled's own `flush` is no barrier on Linux; its file is synced here.
 
 use super::folder::{Condemn, OpenError, sync_dir};
-use super::{Engine, record};
+use super::{Engine, RowRef, record, refs};
 use std::fs::{self, File};
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
@@ -44,7 +44,7 @@ impl SledEngine {
         // The file got its name after it was synced, so what is cut short now was damaged later.
         let rows = record::decode_redo(&bytes).ok_or_else(|| OpenError::Damaged("the redo file is damaged".into()))?;
         tracing::info!(rows = rows.len(), "finishing the generation that a crash interrupted");
-        self.insert(&rows).map_err(open_error)?;
+        self.insert(&refs(&rows)).map_err(open_error)?;
         self.sync()?;
         fs::remove_file(self.redo_path())?;
         Ok(())
@@ -54,7 +54,7 @@ impl SledEngine {
         self.dir.join("generation.redo")
     }
 
-    fn write_redo(&self, rows: &[Row]) -> io::Result<()> {
+    fn write_redo(&self, rows: &[RowRef<'_>]) -> io::Result<()> {
         let draft = self.dir.join("generation.draft");
         let mut file = File::create(&draft)?;
         file.write_all(&record::encode_redo(rows))?;
@@ -63,11 +63,11 @@ impl SledEngine {
         sync_dir(&self.dir)
     }
 
-    fn insert(&self, rows: &[Row]) -> sled::Result<()> {
+    fn insert(&self, rows: &[RowRef<'_>]) -> sled::Result<()> {
         for rows in rows.chunks(BATCH_KEYS) {
             let mut batch = sled::Batch::default();
             for (key, value) in rows {
-                batch.insert(key.as_slice(), record::seal(key, value));
+                batch.insert(*key, record::seal(key, value));
             }
             self.database.apply_batch(batch)?;
         }
@@ -118,9 +118,9 @@ impl Engine for SledEngine {
         Ok(rows)
     }
 
-    fn write(&self, rows: Vec<Row>) -> Result<(), Broken> {
-        self.write_redo(&rows).map_err(|error| self.condemn.failed(error))?;
-        self.insert(&rows).map_err(|error| self.broken(error))?;
+    fn write(&self, rows: &[RowRef<'_>]) -> Result<(), Broken> {
+        self.write_redo(rows).map_err(|error| self.condemn.failed(error))?;
+        self.insert(rows).map_err(|error| self.broken(error))?;
         self.sync().map_err(|error| self.condemn.failed(error))?;
         fs::remove_file(self.redo_path()).map_err(|error| self.condemn.failed(error))
     }
@@ -147,9 +147,9 @@ fn open_error(error: sled::Error) -> OpenError {
 impl SledEngine {
     /// What a crash leaves behind that hits after `batches` of a generation's batches.
     pub fn write_and_crash_after(&self, rows: Vec<Row>, batches: usize) {
-        self.write_redo(&rows).expect("the test folder takes files");
+        self.write_redo(&refs(&rows)).expect("the test folder takes files");
         let upto = rows.len().min(batches * BATCH_KEYS);
-        self.insert(&rows[..upto]).expect("the test store takes rows");
+        self.insert(&refs(&rows[..upto])).expect("the test store takes rows");
         self.sync().expect("the test folder syncs");
     }
 }

@@ -4,6 +4,7 @@ use super::folder::OpenError;
 use super::sled::SledEngine;
 use super::{Engine, MemoryEngine, folder, open};
 use crate::config::EngineKind;
+use crate::storage::refs;
 use std::fs;
 use std::path::Path;
 use std::sync::Arc;
@@ -31,9 +32,9 @@ fn all(engine: &dyn Engine) -> Vec<Row> {
 fn what_was_written_is_read_back_after_reopening() {
     on_every_engine(|reopen| {
         let engine = reopen();
-        engine.write(vec![row("a", "1"), row("b", ""), row("c", vec![7; 300_000])]).unwrap();
-        engine.write(vec![row("a", "2")]).unwrap();
-        engine.write(vec![]).unwrap();
+        engine.write(&refs(&[row("a", "1"), row("b", ""), row("c", vec![7; 300_000])])).unwrap();
+        engine.write(&refs(&[row("a", "2")])).unwrap();
+        engine.write(&refs(&[])).unwrap();
         drop(engine);
         let engine = reopen();
         assert_eq!(engine.get(b"a").unwrap(), Some(b"2".to_vec()));
@@ -51,7 +52,7 @@ fn scans_are_ordered_half_open_and_limited() {
         let rows: Vec<Row> =
             (0u32..1300).map(|n| row((n.wrapping_mul(2_654_435_761)).to_be_bytes(), n.to_be_bytes())).collect();
         model.0.extend(rows.clone());
-        engine.write(rows).unwrap();
+        engine.write(&refs(&rows)).unwrap();
         let bounds: [&[u8]; 6] = [&[], &[0], &[0x40, 1], &[0x80], &[0xff], &[0xff; 5]];
         for from in bounds {
             for to in bounds {
@@ -67,10 +68,11 @@ fn scans_are_ordered_half_open_and_limited() {
 fn a_cleared_store_is_empty_and_takes_new_rows() {
     on_every_engine(|reopen| {
         let engine = reopen();
-        engine.write((0u32..2000).map(|n| row(n.to_be_bytes(), "old")).collect()).unwrap();
+        let rows: Vec<Row> = (0u32..2000).map(|n| row(n.to_be_bytes(), "old")).collect();
+        engine.write(&refs(&rows)).unwrap();
         engine.clear().unwrap();
         assert_eq!(all(&*engine), []);
-        engine.write(vec![row("new", "1")]).unwrap();
+        engine.write(&refs(&[row("new", "1")])).unwrap();
         drop(engine);
         assert_eq!(all(&*reopen()), [row("new", "1")]);
     });
@@ -84,7 +86,8 @@ fn a_crash_between_the_batches_of_a_generation_is_finished_at_the_next_open() {
     for batches in 0..=3 {
         let _ = fs::remove_dir_all(&dir);
         let sled = folder::open(&dir, SledEngine::open).unwrap();
-        sled.write(rows.iter().map(|(key, _)| row(key, "old")).collect()).unwrap();
+        let old: Vec<Row> = rows.iter().map(|(key, _)| row(key, "old")).collect();
+        sled.write(&refs(&old)).unwrap();
         sled.write_and_crash_after(rows.clone(), batches);
         drop(sled);
         assert_eq!(all(&*open(EngineKind::Sled, &dir).unwrap()), rows, "crash after {batches} batches");
@@ -96,7 +99,7 @@ fn a_generation_whose_redo_file_was_never_named_did_not_happen() {
     let dir = tempfile::tempdir().unwrap();
     let dir = dir.path().join("state");
     let engine = open(EngineKind::Sled, &dir).unwrap();
-    engine.write(vec![row("a", "1")]).unwrap();
+    engine.write(&refs(&[row("a", "1")])).unwrap();
     drop(engine);
     fs::write(dir.join("generation.draft"), b"half a generation").unwrap();
     assert_eq!(all(&*open(EngineKind::Sled, &dir).unwrap()), [row("a", "1")]);
@@ -118,12 +121,12 @@ fn a_store_that_cannot_be_read_is_set_aside() {
     for kind in [EngineKind::Sled, EngineKind::Fjall] {
         let dir = tempfile::tempdir().unwrap();
         let state = dir.path().join("state");
-        open(kind, &state).unwrap().write(vec![row("a", "1")]).unwrap();
+        open(kind, &state).unwrap().write(&refs(&[row("a", "1")])).unwrap();
         damage_every_file(&state);
         let engine = open(kind, &state).unwrap();
         assert_eq!(all(&*engine), []);
         assert!(dir.path().join("state.broken-1").is_dir(), "{kind:?}");
-        engine.write(vec![row("b", "2")]).unwrap();
+        engine.write(&refs(&[row("b", "2")])).unwrap();
         drop(engine);
         assert_eq!(all(&*open(kind, &state).unwrap()), [row("b", "2")]);
     }

@@ -33,7 +33,7 @@ pub(crate) fn apply(tx: &mut Tx<'_>, command: &Command) -> Result<Result<Reply, 
     }
     begin(tx, opening, id);
     if opening.number == 0 || mutant!(RejoinsWithoutClosings) {
-        open(tx, opening, id, None);
+        open(tx, opening, id, None)?;
     } else {
         tx.state.hot.recovery = Some(Recovery { opening: opening.clone(), closings: BTreeMap::new() });
         // The others may have closed the old epoch before this cloud knew that it needs their word.
@@ -58,7 +58,12 @@ fn learn(tx: &mut Tx<'_>, opening: &Opening, id: EpochId) {
 }
 
 /// Writes leaf 0: from here on this cloud votes.
-pub(super) fn open(tx: &mut Tx<'_>, opening: &Opening, id: EpochId, predecessor: Option<Predecessor>) {
+pub(super) fn open(
+    tx: &mut Tx<'_>,
+    opening: &Opening,
+    id: EpochId,
+    predecessor: Option<Predecessor>,
+) -> Result<(), Broken> {
     let leaf = Leaf::Open(Open {
         opening: crate::wire::sha256(&opening.bytes(&tx.state.fed)),
         config: 0,
@@ -66,7 +71,7 @@ pub(super) fn open(tx: &mut Tx<'_>, opening: &Opening, id: EpochId, predecessor:
         predecessor,
     });
     let log = tx.state.hot.logs.get_mut(&(opening.cloud.clone(), id)).expect("begin made it");
-    ledger::append(tx.records, &opening.cloud, &id, &mut log.frontier, &leaf);
+    ledger::append(tx.records, &opening.cloud, &id, &mut log.frontier, &leaf).map(|_| ())
 }
 
 /// Learns an epoch of another cloud. A later one closes the one before, for good: this cloud

@@ -57,7 +57,7 @@ pub(crate) fn finish_recovery(tx: &mut Tx<'_>) -> Result<(), Broken> {
     tx.state.hot.recovery = None;
     let opening = &recovery.opening;
     let last = heads.iter().find(|head| head.size > 0).or(heads.first()).copied();
-    open(tx, opening, opening.id(&tx.state.fed), last);
+    open(tx, opening, opening.id(&tx.state.fed), last)?;
     events::answer_again(tx, &heads)?;
     events::vote_on_held(tx)
 }

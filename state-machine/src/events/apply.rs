@@ -50,7 +50,7 @@ fn submit(tx: &mut Tx<'_>, created_at: WallMillis, item: &Submission) -> Result<
     let known = if mutant!(DedupOff) { None } else { tx.record(&tag)? };
     if let Some(record) = &known {
         if record.contents.contains(&content_hash) {
-            return Ok(Ok(receipt(tx, record, content_hash, false)?));
+            return Ok(Ok(known_receipt(tx, record, content_hash)?));
         }
         if let Some(first) = record.contents.first() {
             return Ok(Err(Rejection::IdReuse { key: content.key.clone(), first: *first }));
@@ -68,18 +68,19 @@ fn submit(tx: &mut Tx<'_>, created_at: WallMillis, item: &Submission) -> Result<
         created_at,
     };
     let body = Body { content: content.clone(), envelope, signature: item.signature.clone() };
-    let record = accept(tx, &tenant, tag, known, content_hash, body);
-    Ok(Ok(receipt(tx, &record, content_hash, true)?))
+    let (hash, origin_cloud) = (body.envelope.hash(&content_hash), body.envelope.origin_cloud.clone());
+    let level = accept(tx, &tenant, tag, known, content_hash, body)?;
+    Ok(Ok(Receipt { tag, content_hash, new: true, hash, origin_cloud, level }))
 }
 
-fn receipt(tx: &Tx<'_>, record: &EventRecord, content_hash: Hash, new: bool) -> Result<Receipt, Broken> {
+fn known_receipt(tx: &Tx<'_>, record: &EventRecord, content_hash: Hash) -> Result<Receipt, Broken> {
     let bytes = tx.records.get(&keys::body(&record.tag, &content_hash))?;
     let bytes = bytes.ok_or_else(|| Broken(format!("event {} lists a body that is not stored", record.tag)))?;
     let body: Body = crate::codec::decode(&bytes)?;
     Ok(Receipt {
         tag: record.tag,
         content_hash,
-        new,
+        new: false,
         hash: body.envelope.hash(&content_hash),
         origin_cloud: body.envelope.origin_cloud,
         level: record.level,
@@ -103,7 +104,7 @@ pub(crate) fn receive(tx: &mut Tx<'_>, remote: &RemoteBody) -> Result<(), Broken
     let clock = &mut tx.state.hot.logical_clock;
     *clock = (*clock).max(remote.envelope.logical_clock);
     let RemoteBody { content, envelope, signature } = remote.clone();
-    accept(tx, &tenant, tag, known, content_hash, Body { content, envelope, signature });
+    accept(tx, &tenant, tag, known, content_hash, Body { content, envelope, signature })?;
     Ok(())
 }
 
@@ -115,7 +116,7 @@ fn accept(
     known: Option<EventRecord>,
     content_hash: Hash,
     body: Body,
-) -> EventRecord {
+) -> Result<Level, Broken> {
     let mut record = known.unwrap_or_else(|| EventRecord::new(tag));
     record.contents.push(content_hash);
     if record.key.is_none() {
@@ -138,17 +139,18 @@ fn accept(
     });
     let unanswered = tx.state.may_vote() && !record.has_vote_of(&tx.state.me);
     if unanswered && tenant.confirm == Confirm::Auto {
-        vote(tx, tenant, &mut record, &body.content, &body.envelope, content_hash, Verdict::Confirm);
+        vote(tx, tenant, &mut record, &body.content, &body.envelope, content_hash, Verdict::Confirm)?;
     } else if unanswered && record.contents.len() == 1 {
         // Whoever mirrors this log learns that there is a body to fetch, also when its origin is gone.
-        append_own(tx, &Leaf::Held { config: 0, tag });
+        append_own(tx, &Leaf::Held { config: 0, tag })?;
     }
     if !tx.lacks_body(&record) {
         tx.state.hot.missing.remove(&tag);
     }
-    tx.put_record(&record);
+    let level = record.level;
+    tx.put_record(record);
     tx.touched.insert(tag);
-    record
+    Ok(level)
 }
 
 /// Appends this cloud's one vote on a key to its own log.
@@ -160,7 +162,7 @@ fn vote(
     envelope: &Envelope,
     content_hash: Hash,
     verdict: Verdict,
-) {
+) -> Result<(), Broken> {
     let hash = envelope.hash(&content_hash);
     let mut salted_content = tenant.secret.salted_content(&content_hash);
     if mutant!(RandomSalt) {
@@ -177,16 +179,17 @@ fn vote(
         content: salted_content,
         envelope: tenant.secret.salted_envelope(&hash),
     };
-    let (epoch, index) = append_own(tx, &Leaf::Vote(vote.clone()));
+    let (epoch, index) = append_own(tx, &Leaf::Vote(vote.clone()))?;
     record.votes.push(RecordedVote { cloud: tx.state.me.clone(), epoch, index, vote, branch: None });
     tx.facts.push(Fact::Voted { tenant: tenant.id.clone(), key: content.key.clone(), verdict });
+    Ok(())
 }
 
-fn append_own(tx: &mut Tx<'_>, leaf: &Leaf) -> (EpochId, u64) {
+fn append_own(tx: &mut Tx<'_>, leaf: &Leaf) -> Result<(EpochId, u64), Broken> {
     let me = tx.state.me.clone();
     let epoch = tx.state.hot.current[&me];
     let log = tx.state.hot.logs.get_mut(&(me.clone(), epoch)).expect("may_vote saw the own log");
-    (epoch, ledger::append(tx.records, &me, &epoch, &mut log.frontier, leaf))
+    Ok((epoch, ledger::append(tx.records, &me, &epoch, &mut log.frontier, leaf)?))
 }
 
 impl Tx<'_> {
@@ -225,8 +228,8 @@ fn decide(
         return Ok(if same { Ok(Reply::Done) } else { Err(Rejection::AlreadyVoted(key.clone())) });
     }
     let body: Body = crate::codec::decode(&bytes)?;
-    vote(tx, &tenant, &mut record, &body.content, &body.envelope, *content_hash, verdict);
-    tx.put_record(&record);
+    vote(tx, &tenant, &mut record, &body.content, &body.envelope, *content_hash, verdict)?;
+    tx.put_record(record);
     tx.touched.insert(tag);
     Ok(Ok(Reply::Done))
 }
@@ -272,12 +275,12 @@ pub(crate) fn answer_again(tx: &mut Tx<'_>, heads: &[Predecessor]) -> Result<(),
             if record.votes.iter().any(|vote| vote.cloud == me && !is_void(vote)) {
                 record.votes.retain(|vote| !is_void(vote));
             } else {
-                let (epoch, index) = append_own(tx, &leaf);
+                let (epoch, index) = append_own(tx, &leaf)?;
                 for vote in record.votes.iter_mut().filter(|vote| is_void(vote)) {
                     (vote.epoch, vote.index) = (epoch, index);
                 }
             }
-            tx.put_record(&record);
+            tx.put_record(record);
             tx.touched.insert(tag);
         }
     }
@@ -287,6 +290,7 @@ pub(crate) fn answer_again(tx: &mut Tx<'_>, heads: &[Predecessor]) -> Result<(),
 /// After a recovery: votes on everything that is held, wanted and not yet answered.
 pub(crate) fn vote_on_held(tx: &mut Tx<'_>) -> Result<(), Broken> {
     let tenants: Vec<Tenant> = tx.state.tenants.values().filter(|t| t.confirm == Confirm::Auto).cloned().collect();
+    tx.write_changed();
     for tenant in tenants {
         for (_, mut record) in tx.state.events(tx.records, &tenant.id, 0, usize::MAX)? {
             let Some(content_hash) = record.contents.first().copied() else { continue };
@@ -296,9 +300,9 @@ pub(crate) fn vote_on_held(tx: &mut Tx<'_>) -> Result<(), Broken> {
             let bytes = tx.records.get(&keys::body(&record.tag, &content_hash))?;
             let bytes = bytes.ok_or_else(|| Broken(format!("event {} lacks its body", record.tag)))?;
             let body: Body = crate::codec::decode(&bytes)?;
-            vote(tx, &tenant, &mut record, &body.content, &body.envelope, content_hash, Verdict::Confirm);
-            tx.put_record(&record);
+            vote(tx, &tenant, &mut record, &body.content, &body.envelope, content_hash, Verdict::Confirm)?;
             tx.touched.insert(record.tag);
+            tx.put_record(record);
         }
     }
     Ok(())

@@ -95,6 +95,7 @@ pub(crate) fn touch_unsettled(tx: &mut Tx<'_>, liar: &CloudId) -> Result<(), Bro
         touch(tx, &at, 0, size)?;
     }
     let tenants: Vec<_> = tx.state.tenants.keys().cloned().collect();
+    tx.write_changed();
     for tenant in tenants {
         let listed = tx.state.events(tx.records, &tenant, 0, usize::MAX)?;
         tx.touched.extend(listed.into_iter().filter(|(_, r)| r.level < Level::Final).map(|(_, r)| r.tag));
@@ -120,7 +121,7 @@ fn take_branch_vote(tx: &mut Tx<'_>, statement: &Statement) -> Result<(), Broken
     let (cloud, vote) = (cloud.clone(), vote.clone());
     record.add_branch_vote(RecordedVote { cloud, epoch: *epoch, index: statement.index, vote, branch: Some(branch) });
     tx.touched.insert(record.tag);
-    tx.put_record(&record);
+    tx.put_record(record);
     Ok(())
 }
 

@@ -7,7 +7,7 @@ use crate::events::{self, EventRecord, MAX_MISSING, RecordedVote};
 use crate::evidence::{self, Evidence, Lie};
 use crate::fact::Fact;
 use crate::ids::{CloudId, EpochId, Hash, Tag};
-use crate::ledger::{self, StoredNodes, keys};
+use crate::ledger::{self, StoredNodes};
 use crate::records::Broken;
 use crate::rejection::Rejection;
 use crate::state::Tx;
@@ -116,7 +116,7 @@ fn take_leaves(tx: &mut Tx<'_>, at: &(CloudId, EpochId), fresh: &[Leaf]) -> Resu
     let mut frontier = tx.state.hot.logs[at].frontier.clone();
     let first = frontier.size();
     for leaf in fresh {
-        let index = ledger::append(tx.records, &at.0, &at.1, &mut frontier, leaf);
+        let index = ledger::append(tx.records, &at.0, &at.1, &mut frontier, leaf)?;
         match leaf {
             Leaf::Open(_) => {}
             _ if mutant!(CursorSkipsALeaf) && index == first && fresh.len() > 1 => {}
@@ -139,9 +139,12 @@ fn take_leaves(tx: &mut Tx<'_>, at: &(CloudId, EpochId), fresh: &[Leaf]) -> Resu
 /// as a note covers both.
 fn take_vote(tx: &mut Tx<'_>, found: RecordedVote) -> Result<(), Broken> {
     let tag: Tag = found.vote.tag;
-    let mut record = tx.record(&tag)?.unwrap_or_else(|| EventRecord::new(tag));
+    let (mut record, changed) = tx.take_record(&tag)?.unwrap_or_else(|| (EventRecord::new(tag), false));
     if record.votes.iter().any(|vote| vote.cloud == found.cloud && vote.says_the_same(&found) && vote.branch.is_none())
     {
+        if changed {
+            tx.put_record(record);
+        }
         return Ok(());
     }
     if record.has_vote_of(&found.cloud) && !mutant!(DoubleVoteNotLookedFor) {
@@ -151,7 +154,7 @@ fn take_vote(tx: &mut Tx<'_>, found: RecordedVote) -> Result<(), Broken> {
     if tx.lacks_body(&record) {
         tx.miss(tag);
     }
-    tx.put_record(&record);
+    tx.put_record(record);
     tx.touched.insert(tag);
     Ok(())
 }
@@ -261,11 +264,11 @@ fn advance(tx: &mut Tx<'_>, at: &(CloudId, EpochId), by: &CloudId, head: (u64, H
 
 /// Marks the events of a run of leaves for another look.
 pub(crate) fn touch(tx: &mut Tx<'_>, at: &(CloudId, EpochId), from: u64, to: u64) -> Result<(), Broken> {
-    for index in from..to {
-        let bytes = tx.records.get(&keys::leaf(&at.0, &at.1, index))?;
-        let bytes = bytes.ok_or_else(|| Broken(format!("log {}/{} lacks leaf {index}", at.0, at.1)))?;
-        tx.touched.extend(Leaf::decode(&bytes).map_err(|error| Broken(error.to_string()))?.tag());
+    let leaves = StoredNodes { records: tx.records, cloud: &at.0, epoch: &at.1 }.leaves(from, to)?;
+    if leaves.len() as u64 != to - from {
+        return Err(Broken(format!("log {}/{} lacks leaves of {from} to {to}", at.0, at.1)));
     }
+    tx.touched.extend(leaves.iter().filter_map(Leaf::tag));
     Ok(())
 }
 

@@ -41,9 +41,10 @@ impl State {
         }
         let nodes = StoredNodes { records, cloud, epoch: &epoch };
         let (mut leaves, mut bodies, mut bytes) = (Vec::new(), Vec::new(), 0);
+        let mut run = nodes.leaves(from, size.min(from + MAX_CHUNK_LEAVES as u64))?.into_iter();
         while from + (leaves.len() as u64) < size && leaves.len() < MAX_CHUNK_LEAVES && bytes < MAX_CHUNK_BYTES {
             let index = from + leaves.len() as u64;
-            let leaf = nodes.leaf(index)?.ok_or_else(|| Broken(format!("log {cloud}/{epoch} lacks leaf {index}")))?;
+            let leaf = run.next().ok_or_else(|| Broken(format!("log {cloud}/{epoch} lacks leaf {index}")))?;
             if let Some(tag) = leaf.tag() {
                 for body in held_bodies(records, &tag)?.into_iter().filter(|b| b.envelope.origin_cloud == *cloud) {
                     bytes += body.weight();

@@ -44,7 +44,7 @@ async fn a_process_that_is_gone_changes_nothing_any_more() {
     let _new = disk.mount();
     let (done, _) = told();
     assert!(old.append(vec![entry(0)], done).is_err());
-    assert!(Engine::write(&old, vec![(vec![1], vec![1])]).is_err());
+    assert!(Engine::write(&old, &[(&[1], &[1])]).is_err());
 }
 
 #[tokio::test(start_paused = true)]

@@ -4,6 +4,7 @@ use super::Group;
 use super::group::{Place, memory, until};
 use crate::raft::ProposeError;
 use crate::storage::Engine;
+use crate::storage::refs;
 use crate::storage::wal::{Done, Log, Position, SavedVote};
 use std::time::Duration;
 use tercet_core::command::Command;
@@ -144,7 +145,7 @@ async fn a_half_installed_snapshot_is_dropped_and_fetched_again() {
     group.kill(2).await;
     let engine = group.engine(2).unwrap();
     let half = crate::raft::machine::Stored { complete: false, ..Default::default() };
-    engine.write(vec![half.row(), (b"tgarbage".to_vec(), b"x".to_vec())]).unwrap();
+    engine.write(&refs(&[half.row(), (b"tgarbage".to_vec(), b"x".to_vec())])).unwrap();
     group.start(2).await;
     group.until_known(2, "t-19").await;
     assert_eq!(engine.get(b"tgarbage").unwrap(), None);
