@@ -19,27 +19,33 @@ fn shorten(value: &str) -> String {
 macro_rules! name_id {
     ($(#[$doc:meta])* $name:ident, $what:literal, $max:expr) => {
         $(#[$doc])*
-        #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
-        #[serde(try_from = "String", into = "String")]
-        pub struct $name(String);
+        // In place, since ids are copied and compared all the time. The rest is zero, which is below every letter, so the
+        // derived order is that of the texts.
+        #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
+        pub struct $name {
+            bytes: [u8; $max],
+            len: u8,
+        }
 
         impl $name {
             /// The longest accepted text, in bytes.
             pub const MAX_BYTES: usize = $max;
 
-            pub fn new(value: impl Into<String>) -> Result<Self, InvalidId> {
-                let value = value.into();
+            pub fn new(value: impl AsRef<str>) -> Result<Self, InvalidId> {
+                let value = value.as_ref();
                 let ok = !value.is_empty()
                     && value.len() <= Self::MAX_BYTES
                     && value.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'-')
                     && !value.starts_with('-')
                     && !value.ends_with('-');
                 if ok {
-                    return Ok(Self(value));
+                    let mut bytes = [0; $max];
+                    bytes[..value.len()].copy_from_slice(value.as_bytes());
+                    return Ok(Self { bytes, len: value.len() as u8 });
                 }
                 Err(InvalidId {
                     what: $what,
-                    value: shorten(&value),
+                    value: shorten(value),
                     rule: concat!(
                         "use 1 to ", stringify!($max),
                         " of a-z, 0-9 and '-', not starting or ending with '-'"
@@ -48,35 +54,46 @@ macro_rules! name_id {
             }
 
             pub fn as_str(&self) -> &str {
-                &self.0
+                std::str::from_utf8(&self.bytes[..usize::from(self.len)]).expect("only ASCII is let in")
             }
         }
 
         impl fmt::Display for $name {
             fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-                f.write_str(&self.0)
+                f.pad(self.as_str())
             }
         }
         impl fmt::Debug for $name {
             fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-                f.write_str(&self.0)
-            }
-        }
-        impl TryFrom<String> for $name {
-            type Error = InvalidId;
-            fn try_from(value: String) -> Result<Self, InvalidId> {
-                Self::new(value)
-            }
-        }
-        impl From<$name> for String {
-            fn from(id: $name) -> String {
-                id.0
+                f.write_str(self.as_str())
             }
         }
         impl std::str::FromStr for $name {
             type Err = InvalidId;
             fn from_str(value: &str) -> Result<Self, InvalidId> {
                 Self::new(value)
+            }
+        }
+        impl Serialize for $name {
+            fn serialize<S: serde::Serializer>(&self, s: S) -> Result<S::Ok, S::Error> {
+                s.serialize_str(self.as_str())
+            }
+        }
+        impl<'de> Deserialize<'de> for $name {
+            fn deserialize<D: serde::Deserializer<'de>>(d: D) -> Result<Self, D::Error> {
+                struct Text;
+                impl serde::de::Visitor<'_> for Text {
+                    type Value = $name;
+
+                    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                        f.write_str(concat!("the name of a ", $what))
+                    }
+
+                    fn visit_str<E: serde::de::Error>(self, value: &str) -> Result<$name, E> {
+                        $name::new(value).map_err(E::custom)
+                    }
+                }
+                d.deserialize_str(Text)
             }
         }
     };

@@ -76,13 +76,11 @@ impl Nodes for StoredNodes<'_> {
         let (base, first, count) = (level - above, index << above, 1 << above);
         let (tile, from) = (first / TILE, (first % TILE) as usize);
         let mut hashes: Vec<Hash> = match base {
-            0 => self
-                .tile(tile)?
-                .get(from..from + count)
-                .ok_or_else(missing)?
-                .iter()
-                .map(|leaf| leaf_hash(leaf))
-                .collect(),
+            0 => {
+                let row = self.tile(tile)?;
+                let leaves: Vec<&[u8]> = Self::split(tile, &row).collect::<Result<_, _>>()?;
+                leaves.get(from..from + count).ok_or_else(missing)?.iter().map(|leaf| leaf_hash(leaf)).collect()
+            }
             _ => {
                 let row = self.records.get(&keys::hashes(self.cloud, self.epoch, base, tile))?.ok_or_else(missing)?;
                 let (hashes, _) = row.as_chunks::<32>();
@@ -110,26 +108,37 @@ impl StoredNodes<'_> {
     pub fn leaves(&self, from: u64, to: u64) -> Result<Vec<Leaf>, Broken> {
         let mut leaves = Vec::new();
         for tile in from / TILE..to.div_ceil(TILE) {
-            let held = (tile * TILE..).zip(self.tile(tile)?);
-            for (_, bytes) in held.filter(|(index, _)| (from..to).contains(index)) {
-                leaves.push(Leaf::decode(&bytes).map_err(|error| Broken(error.to_string()))?);
+            let row = self.tile(tile)?;
+            for (index, bytes) in (tile * TILE..to).zip(Self::split(tile, &row)) {
+                let bytes = bytes?;
+                if index >= from {
+                    leaves.push(Leaf::decode(bytes).map_err(|error| Broken(error.to_string()))?);
+                }
             }
         }
         Ok(leaves)
     }
 
-    /// The bytes of the leaves in one tile.
-    fn tile(&self, tile: u64) -> Result<Vec<Vec<u8>>, Broken> {
-        let row = self.records.get(&keys::leaves(self.cloud, self.epoch, tile))?.unwrap_or_default();
-        let (mut rest, mut leaves) = (row.as_slice(), Vec::with_capacity(TILE as usize));
-        while let Some((length, more)) = rest.split_first_chunk() {
-            let length = u32::from_be_bytes(*length) as usize;
-            let cut = || Broken(format!("tile {tile} of log {}/{} is cut short", self.cloud, self.epoch));
-            let (leaf, more) = more.split_at_checked(length).ok_or_else(cut)?;
-            leaves.push(leaf.to_vec());
-            rest = more;
-        }
-        Ok(leaves)
+    fn tile(&self, tile: u64) -> Result<Vec<u8>, Broken> {
+        Ok(self.records.get(&keys::leaves(self.cloud, self.epoch, tile))?.unwrap_or_default())
+    }
+
+    /// The leaves in a tile, each after its length.
+    fn split<'r>(tile: u64, mut row: &'r [u8]) -> impl Iterator<Item = Result<&'r [u8], Broken>> + use<'r> {
+        std::iter::from_fn(move || {
+            if row.is_empty() {
+                return None;
+            }
+            let leaf = row.split_first_chunk().and_then(|(length, rest)| {
+                let (leaf, rest) = rest.split_at_checked(u32::from_be_bytes(*length) as usize)?;
+                row = rest;
+                Some(leaf)
+            });
+            Some(leaf.ok_or_else(|| {
+                row = &[];
+                Broken(format!("tile {tile} of a log's leaves is cut short"))
+            }))
+        })
     }
 }
 

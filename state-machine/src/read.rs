@@ -109,11 +109,11 @@ impl State {
     }
 
     pub fn tenant(&self, tenant: &TenantId) -> Option<&Tenant> {
-        self.tenants.get(tenant)
+        self.tenants.get(tenant).map(|tenant| &**tenant)
     }
 
     pub fn tenants(&self) -> Vec<&Tenant> {
-        self.tenants.values().collect()
+        self.tenants.values().map(|tenant| &**tenant).collect()
     }
 
     pub fn counts(&self) -> Counts {

@@ -17,6 +17,7 @@ use crate::transparency::{Audit, NoteBody, Origin};
 use crate::{agents, epochs, events, evidence, leases, mirrors, tenants};
 use serde::{Deserialize, Serialize};
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::sync::Arc;
 
 /// How many answers to requests with an id are remembered.
 pub const MAX_REPLIES: usize = 1024;
@@ -43,7 +44,7 @@ pub struct State {
     pub(crate) me: CloudId,
     pub(crate) region: String,
     pub(crate) hot: Hot,
-    pub(crate) tenants: BTreeMap<TenantId, Tenant>,
+    pub(crate) tenants: BTreeMap<TenantId, Arc<Tenant>>,
     /// Notes by the log index that made them; not stored, since a later note covers all before it.
     notes: VecDeque<(u64, NoteBody)>,
 }
@@ -111,7 +112,7 @@ impl State {
         }
         for (_, bytes) in records.scan(&keys::tenant_range().0, &keys::tenant_range().1, tenants::MAX_TENANTS)? {
             let tenant: Tenant = crate::codec::decode(&bytes)?;
-            state.tenants.insert(tenant.id.clone(), tenant);
+            state.tenants.insert(tenant.id.clone(), Arc::new(tenant));
         }
         // Until the next change, this is the note for whatever index a leader asks for.
         state.remember_note(0);

@@ -34,7 +34,8 @@ impl Writer {
         if mutant!(DomainIgnored) {
             return Self::default();
         }
-        Self::default().lp(domain.as_bytes())
+        // Most objects fit, and need not grow.
+        Self(Vec::with_capacity(256)).lp(domain.as_bytes())
     }
 
     #[must_use]
@@ -146,6 +147,13 @@ impl<'a> Reader<'a> {
 
 pub fn sha256(bytes: &[u8]) -> Hash {
     Hash(Sha256::digest(bytes).into())
+}
+
+/// The hash of these pieces one after the other.
+pub fn sha256_of(pieces: &[&[u8]]) -> Hash {
+    let mut hasher = Sha256::new();
+    pieces.iter().for_each(|piece| hasher.update(piece));
+    Hash(hasher.finalize().into())
 }
 
 pub fn hmac_sha256(key: &[u8], bytes: &[u8]) -> Hash {

@@ -172,7 +172,12 @@ fn every_refusal_says_which_part_failed() {
     );
     let other = refused(&|c| c.votes[1].epoch.0[0] ^= 1);
     assert_eq!(other, "aws has not audited the epoch of the vote of gcp");
-    assert!(refused(&|c| drop(c.notes[0].signatures.pop())).contains("1 signatures, exactly 2 are needed"));
+    assert!(
+        refused(&|c| {
+            c.notes[0].signatures.pop();
+        })
+        .contains("1 signatures, exactly 2 are needed")
+    );
     let third = |c: &mut Certificate| {
         c.notes[0] = scene.federation.sign_by(c.notes[0].body.clone(), &["aws-1", "aws-2", "aws-3"].map(node))
     };

@@ -11,6 +11,7 @@
 pub mod api;
 pub mod cli;
 pub mod cluster;
+pub mod config;
 pub mod engine;
 pub mod events;
 pub mod process;

@@ -52,7 +52,17 @@ fn build() -> PathBuf {
     }
     let built = command
         .current_dir(concat!(env!("CARGO_MANIFEST_DIR"), "/.."))
-        .args(["build", "--quiet", "--workspace", "--bins", "--profile", if name == "debug" { "dev" } else { name }])
+        .args([
+            "build",
+            "--quiet",
+            "-p",
+            "tercetd",
+            "-p",
+            "tercet",
+            "--bins",
+            "--profile",
+            if name == "debug" { "dev" } else { name },
+        ])
         .arg("--target-dir")
         .arg(target)
         .status();

@@ -7,6 +7,7 @@ use std::io::{Read, Write};
 use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Condvar, Mutex};
+use std::time::{Duration, Instant};
 
 /// A link to one address.
 #[derive(Debug)]
@@ -26,10 +27,24 @@ struct Shared {
     closed: AtomicBool,
     next: AtomicU64,
     open: Mutex<HashMap<u64, (TcpStream, TcpStream)>>,
+    /// How much later bytes arrive: those to the target, and those from it.
+    delays: [Duration; 2],
 }
+
+/// Chunks under way on a link with a delay.
+const UNDER_WAY: usize = 4096;
 
 impl Proxy {
     pub fn start(target: SocketAddr, cut: bool) -> Self {
+        Self::link_to(target, cut, [Duration::ZERO; 2])
+    }
+
+    /// A long link: what goes to the target arrives so much later, and what comes from it so much.
+    pub fn delayed(target: SocketAddr, there: Duration, back: Duration) -> Self {
+        Self::link_to(target, false, [there, back])
+    }
+
+    fn link_to(target: SocketAddr, cut: bool, delays: [Duration; 2]) -> Self {
         // At the same address, which is what the target's certificate names.
         let listener = TcpListener::bind((target.ip(), 0)).expect("a free port on loopback");
         let address = listener.local_addr().expect("a bound socket has an address");
@@ -41,6 +56,7 @@ impl Proxy {
             closed: AtomicBool::new(false),
             next: AtomicU64::new(0),
             open: Mutex::default(),
+            delays,
         });
         let serving = shared.clone();
         std::thread::spawn(move || {
@@ -94,7 +110,19 @@ impl Shared {
     }
 
     /// Copies until one side ends, and then ends both.
-    fn pump(&self, mut from: TcpStream, mut to: TcpStream) {
+    fn pump(&self, from: TcpStream, to: TcpStream, delay: Duration) {
+        let ends = (from.try_clone(), to.try_clone());
+        if delay.is_zero() {
+            self.copy(from, to);
+        } else {
+            self.copy_later(from, to, delay);
+        }
+        for end in [ends.0, ends.1].into_iter().flatten() {
+            let _ = end.shutdown(Shutdown::Both);
+        }
+    }
+
+    fn copy(&self, mut from: TcpStream, mut to: TcpStream) {
         let mut buffer = vec![0; 64 << 10];
         while let Ok(count @ 1..) = from.read(&mut buffer) {
             self.pass();
@@ -102,7 +130,30 @@ impl Shared {
                 break;
             }
         }
-        let _ = (from.shutdown(Shutdown::Both), to.shutdown(Shutdown::Both));
+    }
+
+    /// Reads without waiting, and writes each chunk when it is due: the link is long and not narrow.
+    fn copy_later(&self, mut from: TcpStream, mut to: TcpStream, delay: Duration) {
+        let (sender, chunks) = std::sync::mpsc::sync_channel::<(Instant, Vec<u8>)>(UNDER_WAY);
+        std::thread::scope(|scope| {
+            scope.spawn(move || {
+                for (due, chunk) in chunks {
+                    std::thread::sleep(due.saturating_duration_since(Instant::now()));
+                    if to.write_all(&chunk).is_err() {
+                        break;
+                    }
+                }
+                let _ = to.shutdown(Shutdown::Both);
+            });
+            let mut buffer = vec![0; 64 << 10];
+            while let Ok(count @ 1..) = from.read(&mut buffer) {
+                self.pass();
+                if sender.send((Instant::now() + delay, buffer[..count].to_vec())).is_err() {
+                    break;
+                }
+            }
+            drop(sender);
+        });
     }
 
     fn break_all(&self) {
@@ -128,9 +179,9 @@ impl Shared {
         }
         let shared = self.clone();
         std::thread::spawn(move || {
-            shared.pump(near_in, far_out);
+            shared.pump(near_in, far_out, shared.delays[0]);
             shared.open.lock().expect("no thread panics while it holds the links").remove(&id);
         });
-        std::thread::spawn(move || self.pump(far, near));
+        std::thread::spawn(move || self.pump(far, near, self.delays[1]));
     }
 }

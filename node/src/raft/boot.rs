@@ -41,16 +41,22 @@ const QUEUE: u64 = 16_384;
 const SNAPSHOT_TIMEOUT: Duration = Duration::from_secs(30);
 const ASK_TIMEOUT: Duration = Duration::from_secs(2);
 const RETRY: Duration = Duration::from_millis(500);
+/// openraft's timers have to differ by as much.
+const TICK: Duration = Duration::from_millis(1);
 
 pub fn config(shared: &Shared) -> anyhow::Result<openraft::Config> {
     let alone = shared.members.len() == 1;
     let Retention { snapshot_entries, kept_entries } = shared.retention;
     let millis = |duration: Duration| u64::try_from(duration.as_millis()).unwrap_or(u64::MAX);
+    // Ours are counted from the leader's last sign of life. openraft waits its leader lease first, which is as long as its
+    // longest election timeout, and only then a timeout.
+    let election_max = (shared.election_max / 2).max(shared.heartbeat + 2 * TICK);
+    let election_min = shared.election_min.saturating_sub(election_max).max(shared.heartbeat + TICK);
     let config = openraft::Config {
         cluster_name: "tercet".into(),
         heartbeat_interval: millis(shared.heartbeat),
-        election_timeout_min: millis(shared.election_min),
-        election_timeout_max: millis(shared.election_max),
+        election_timeout_min: millis(election_min),
+        election_timeout_max: millis(election_max),
         install_snapshot_timeout: millis(SNAPSHOT_TIMEOUT),
         max_payload_entries: MESSAGE_ENTRIES,
         max_append_entries: Some(APPEND_ENTRIES),

@@ -1,7 +1,9 @@
 //! Submissions, bodies from other clouds, operators' decisions, and this cloud's own vote. A key is
 //! voted on once, ever: whoever wants another answer submits a new event that supersedes it.
 
-use super::{Body, Command, EventRecord, Level, MAX_SUBMIT, Marks, Receipt, RecordedVote, RemoteBody, Submission};
+use super::{
+    Body, BodyRef, Command, EventRecord, Level, MAX_SUBMIT, Marks, Receipt, RecordedVote, RemoteBody, Submission,
+};
 use crate::command::Reply;
 use crate::content::{Content, Envelope, salted};
 use crate::fact::Fact;
@@ -15,6 +17,7 @@ use crate::time::WallMillis;
 use crate::transparency::{Leaf, Predecessor, Verdict, Vote};
 use crate::wire::sha256;
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 /// The most different contents of one key whose bodies are kept: one a cloud, and one to spare.
 pub const MAX_CONTENTS: usize = 4;
@@ -58,7 +61,7 @@ fn submit(tx: &mut Tx<'_>, created_at: WallMillis, item: &Submission) -> Result<
     }
     let pending = tx.state.hot.pending.get(&tenant.id).copied().unwrap_or(0);
     if pending >= tenant.max_pending {
-        return Ok(Err(Rejection::QuotaExceeded { tenant: tenant.id, pending }));
+        return Ok(Err(Rejection::QuotaExceeded { tenant: tenant.id.clone(), pending }));
     }
     tx.state.hot.logical_clock += 1;
     let envelope = Envelope {
@@ -67,8 +70,8 @@ fn submit(tx: &mut Tx<'_>, created_at: WallMillis, item: &Submission) -> Result<
         region: tx.state.region.clone(),
         created_at,
     };
-    let body = Body { content: content.clone(), envelope, signature: item.signature.clone() };
-    let (hash, origin_cloud) = (body.envelope.hash(&content_hash), body.envelope.origin_cloud.clone());
+    let body = BodyRef { content, envelope: &envelope, signature: &item.signature };
+    let (hash, origin_cloud) = (envelope.hash(&content_hash), envelope.origin_cloud.clone());
     let level = accept(tx, &tenant, tag, known, content_hash, body)?;
     Ok(Ok(Receipt { tag, content_hash, new: true, hash, origin_cloud, level }))
 }
@@ -103,8 +106,8 @@ pub(crate) fn receive(tx: &mut Tx<'_>, remote: &RemoteBody) -> Result<(), Broken
     }
     let clock = &mut tx.state.hot.logical_clock;
     *clock = (*clock).max(remote.envelope.logical_clock);
-    let RemoteBody { content, envelope, signature } = remote.clone();
-    accept(tx, &tenant, tag, known, content_hash, Body { content, envelope, signature })?;
+    let RemoteBody { content, envelope, signature } = remote;
+    accept(tx, &tenant, tag, known, content_hash, BodyRef { content, envelope, signature })?;
     Ok(())
 }
 
@@ -115,7 +118,7 @@ fn accept(
     tag: Tag,
     known: Option<EventRecord>,
     content_hash: Hash,
-    body: Body,
+    body: BodyRef<'_>,
 ) -> Result<Level, Broken> {
     let mut record = known.unwrap_or_else(|| EventRecord::new(tag));
     record.contents.push(content_hash);
@@ -139,7 +142,7 @@ fn accept(
     });
     let unanswered = tx.state.may_vote() && !record.has_vote_of(&tx.state.me);
     if unanswered && tenant.confirm == Confirm::Auto {
-        vote(tx, tenant, &mut record, &body.content, &body.envelope, content_hash, Verdict::Confirm)?;
+        vote(tx, tenant, &mut record, body.content, body.envelope, content_hash, Verdict::Confirm)?;
     } else if unanswered && record.contents.len() == 1 {
         // Whoever mirrors this log learns that there is a body to fetch, also when its origin is gone.
         append_own(tx, &Leaf::Held { config: 0, tag })?;
@@ -214,11 +217,11 @@ fn decide(
         return Ok(Err(Rejection::UnknownTenant(tenant.clone())));
     };
     if tenant.confirm != Confirm::Manual {
-        return Ok(Err(Rejection::NotManual(tenant.id)));
+        return Ok(Err(Rejection::NotManual(tenant.id.clone())));
     }
     let tag = tenant.secret.tag(&tx.state.fed, &tenant.id, key);
     let Some(mut record) = tx.record(&tag)?.filter(|record| record.key.is_some()) else {
-        return Ok(Err(Rejection::UnknownEvent { tenant: tenant.id, key: key.clone() }));
+        return Ok(Err(Rejection::UnknownEvent { tenant: tenant.id.clone(), key: key.clone() }));
     };
     let Some(bytes) = tx.records.get(&keys::body(&tag, content_hash))? else {
         return Ok(Err(Rejection::UnknownContent(*content_hash)));
@@ -289,7 +292,7 @@ pub(crate) fn answer_again(tx: &mut Tx<'_>, heads: &[Predecessor]) -> Result<(),
 
 /// After a recovery: votes on everything that is held, wanted and not yet answered.
 pub(crate) fn vote_on_held(tx: &mut Tx<'_>) -> Result<(), Broken> {
-    let tenants: Vec<Tenant> = tx.state.tenants.values().filter(|t| t.confirm == Confirm::Auto).cloned().collect();
+    let tenants: Vec<Arc<Tenant>> = tx.state.tenants.values().filter(|t| t.confirm == Confirm::Auto).cloned().collect();
     tx.write_changed();
     for tenant in tenants {
         for (_, mut record) in tx.state.events(tx.records, &tenant.id, 0, usize::MAX)? {

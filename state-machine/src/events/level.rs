@@ -53,7 +53,13 @@ pub fn standing(genesis: &Genesis, votes: &[VoteFact], flagged: &BTreeSet<CloudI
     // No honest cloud audits a convicted one any more: what it says from then on is no fact.
     let counts = |vote: &&VoteFact| !flagged.contains(&vote.cloud) || !vote.audited_by.is_empty();
     let counted = if mutant!(LevelDependsOnOrder) { 2 } else { usize::MAX };
-    let votes: &[VoteFact] = &votes.iter().filter(counts).take(counted).cloned().collect::<Vec<_>>();
+    let some: Vec<VoteFact>;
+    let votes = if flagged.is_empty() && counted == usize::MAX {
+        votes
+    } else {
+        some = votes.iter().filter(counts).take(counted).cloned().collect();
+        some.as_slice()
+    };
     let (level, settled, conflict) = level(genesis, votes, flagged);
     let review = match settled {
         Some(content) if !flagged.is_empty() => {

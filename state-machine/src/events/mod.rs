@@ -7,6 +7,7 @@ mod record;
 pub use apply::{MAX_CONTENTS, MAX_MISSING};
 pub(crate) use apply::{answer_again, apply, receive, vote_on_held};
 pub use level::{Level, Marks, Standing, VoteFact, standing};
+pub(crate) use record::BodyRef;
 pub use record::{Body, Branch, EventRecord, RecordedVote};
 
 use crate::content::{Content, Envelope};

@@ -100,3 +100,11 @@ pub struct Body {
     pub envelope: Envelope,
     pub signature: Option<TenantSignature>,
 }
+
+/// A [`Body`] to be written: the same bytes, without a copy of what the command holds.
+#[derive(Serialize)]
+pub(crate) struct BodyRef<'a> {
+    pub content: &'a Content,
+    pub envelope: &'a Envelope,
+    pub signature: &'a Option<TenantSignature>,
+}

@@ -12,6 +12,7 @@ use crate::state::Tx;
 use crate::transparency::root_from_inclusion;
 use crate::wire::{Writer, domain};
 use serde::{Deserialize, Serialize};
+use std::sync::Arc;
 
 /// The most keys of one tenant.
 pub const MAX_KEYS: usize = 16;
@@ -131,7 +132,7 @@ pub(crate) fn apply(tx: &mut Tx<'_>, command: &Command) -> Result<Result<Reply, 
         return Ok(Err(rejection));
     }
     tx.records.put(keys::tenant(&tenant.id), crate::codec::encode(tenant));
-    tx.state.tenants.insert(tenant.id.clone(), tenant.clone());
+    tx.state.tenants.insert(tenant.id.clone(), Arc::new(tenant.clone()));
     tx.facts.push(Fact::TenantPut { tenant: tenant.id.clone() });
     Ok(Ok(Reply::Done))
 }

@@ -27,7 +27,8 @@ impl Frontier {
     /// leaf itself (level 0) first.
     pub fn append(&mut self, leaf: Hash) -> Vec<(u8, u64, Hash)> {
         let (mut level, mut index, mut hash) = (0_u8, self.size, leaf);
-        let mut completed = vec![(level, index, hash)];
+        let mut completed = Vec::with_capacity(4);
+        completed.push((level, index, hash));
         while index & 1 == 1 {
             let left = self.peaks.pop().expect("an odd index has a left sibling");
             hash = node_hash(&left, &hash);
@@ -50,10 +51,7 @@ impl Frontier {
 }
 
 pub fn leaf_hash(leaf: &[u8]) -> Hash {
-    let mut bytes = Vec::with_capacity(leaf.len() + 1);
-    bytes.push(0);
-    bytes.extend_from_slice(leaf);
-    crate::wire::sha256(&bytes)
+    crate::wire::sha256_of(&[&[0], leaf])
 }
 
 pub fn node_hash(left: &Hash, right: &Hash) -> Hash {

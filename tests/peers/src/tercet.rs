@@ -1,0 +1,96 @@
+//! Tercet: `tercetd up` in a folder of its own, and `tercet bench events` against it.
+
+use anyhow::{Context, Result, ensure};
+use serde_json::Value;
+use std::process::Command;
+use std::time::Duration;
+use tercet_tests::{Cluster, programs};
+
+/// One load of `tercet bench events`.
+#[derive(Debug, Clone, Copy)]
+pub struct Events {
+    pub clients: u32,
+    pub batch: u32,
+    pub payload_bytes: usize,
+    pub seconds: u64,
+    pub rate: Option<u64>,
+    pub sealed: bool,
+}
+
+/// What it measured.
+#[derive(Debug, Clone)]
+pub struct Bench(pub Value);
+
+impl Bench {
+    pub fn per_second(&self) -> f64 {
+        self.0["finalPerSecond"].as_f64().unwrap_or(0.0)
+    }
+
+    /// A percentile in milliseconds, such as `p50`.
+    pub fn latency(&self, percentile: &str) -> f64 {
+        self.0["latencyMs"][percentile].as_f64().unwrap_or(f64::NAN)
+    }
+
+    /// Cores that all nodes used together.
+    pub fn cores(&self) -> f64 {
+        self.nodes().map(|node| node["cores"].as_f64().unwrap_or(0.0)).sum()
+    }
+
+    /// The largest resident set of a node, in MiB.
+    pub fn rss_mib(&self) -> f64 {
+        self.nodes().map(|node| node["rssBytes"].as_f64().unwrap_or(0.0)).fold(0.0, f64::max) / 1024.0 / 1024.0
+    }
+
+    fn nodes(&self) -> impl Iterator<Item = &Value> {
+        self.0["nodes"].as_array().into_iter().flatten()
+    }
+
+    /// Events in each slot of the run, and how long a slot is.
+    pub fn course(&self) -> (Vec<u64>, Duration) {
+        let slots = self.0["course"].as_array().into_iter().flatten().filter_map(Value::as_u64).collect();
+        (slots, Duration::from_millis(self.0["slotMs"].as_u64().unwrap_or(100)))
+    }
+}
+
+fn command(cluster: &Cluster, events: Events, cloud: Option<&str>) -> Command {
+    let mut command = Command::new(programs::tercet());
+    command.arg("--context").arg(cluster.data_dir().join("context.toml"));
+    if let Some(cloud) = cloud {
+        command.args(["--cloud", cloud]);
+    }
+    let Events { clients, batch, payload_bytes, seconds, rate, sealed } = events;
+    command.args(["bench", "events", "-o", "json"]);
+    command.args(["--clients", &clients.to_string(), "--batch", &batch.to_string()]);
+    command.args(["--payload-bytes", &payload_bytes.to_string(), "--duration", &format!("{seconds}s")]);
+    if let Some(rate) = rate {
+        command.args(["--rate", &rate.to_string()]);
+    }
+    if sealed {
+        command.args(["--wait", "sealed"]);
+    }
+    command
+}
+
+pub fn bench(cluster: &Cluster, events: Events, cloud: Option<&str>) -> Result<Bench> {
+    let output = command(cluster, events, cloud).output().context("`tercet` does not start")?;
+    let error = String::from_utf8_lossy(&output.stderr).into_owned();
+    ensure!(output.status.success(), "`tercet bench events` ended with {}: {error}", output.status);
+    Ok(Bench(serde_json::from_slice(&output.stdout)?))
+}
+
+/// The same, with something done to the cluster after a while.
+pub fn bench_while(
+    cluster: &mut Cluster,
+    events: Events,
+    cloud: Option<&str>,
+    after: Duration,
+    harm: impl FnOnce(&mut Cluster),
+) -> Result<Bench> {
+    let mut command = command(cluster, events, cloud);
+    let child = command.stdout(std::process::Stdio::piped()).stderr(std::process::Stdio::null()).spawn()?;
+    std::thread::sleep(after);
+    harm(cluster);
+    let output = child.wait_with_output()?;
+    ensure!(output.status.success(), "`tercet bench events` ended with {}", output.status);
+    Ok(Bench(serde_json::from_slice(&output.stdout)?))
+}
