@@ -27,7 +27,7 @@ use tokio::time::Instant;
 /// Entries applied under one lock; readers wait so long at most.
 const BATCH_ENTRIES: usize = 256;
 /// Entries whose facts wait for a slow receiver before it lags.
-const FACT_QUEUE_BATCHES: usize = 256;
+const FACT_QUEUE_BATCHES: usize = 128;
 /// Facts remembered for receivers that come back.
 const RECENT_FACTS: usize = 65_536;
 
