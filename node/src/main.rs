@@ -10,7 +10,7 @@ use tercetd::{node, up};
 use tokio::signal::unix::{SignalKind, signal};
 use tracing_subscriber::EnvFilter;
 
-/// A quarter of a busy node's time went into glibc's allocator.
+/// A fifth of a busy node's time went into glibc's allocator.
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 

@@ -27,7 +27,7 @@ thread_local! {
     static BUFFER: Cell<Vec<u8>> = const { Cell::new(Vec::new()) };
 }
 
-/// Encodes into a buffer that has grown before, and copies what there is: growing a new one each time took a tenth of a
+/// Encodes into a buffer that has grown before, and copies what there is: growing a new one each time took a twentieth of a
 /// busy node's time.
 pub fn encode<T: Serialize + ?Sized>(value: &T) -> Vec<u8> {
     let mut buffer = BUFFER.take();
