@@ -90,6 +90,7 @@ async fn wait_for_peers(shared: &Shared) {
 async fn sign_on(shared: &Shared) -> Result<(), Broken> {
     let (mut applied, mut board) = (shared.replica.applied(), shared.board.watch());
     let (mut last, mut opened, mut retry) = (None::<NoteBody>, false, RETRY);
+    // Whether the note that is due has waited for company.
     let mut gathered = false;
     loop {
         applied.mark_unchanged();
@@ -119,8 +120,10 @@ async fn sign_on(shared: &Shared) -> Result<(), Broken> {
             }
             continue;
         };
-        let leaves = body.size - last.as_ref().filter(|last| last.origin == body.origin).map_or(0, |last| last.size);
-        if leaves == 0 && !std::mem::replace(&mut gathered, true) {
+        let signed = last.as_ref().filter(|last| last.origin == body.origin).map_or(0, |last| last.size);
+        let leaves = body.size.saturating_sub(signed);
+        if leaves == 0 && !gathered {
+            gathered = true;
             tokio::time::sleep(AUDIT_DELAY).await;
             continue;
         }
