@@ -169,7 +169,10 @@ mod tests {
         let measured = run(load(Some(20.0)), &Arc::default(), answer).await;
         assert_eq!((measured.done, measured.failed), (200, 0));
         let slow = 200 - measured.latencies.count_between(0, 100_000);
-        assert!((49..=53).contains(&slow), "{slow} of the 100 requests of that client were due in the stall or queued");
+        assert!(
+            (54..=56).contains(&slow),
+            "{slow} of the 100 requests of that client were due in the stall or waited behind it, 55 should be"
+        );
     }
 
     #[tokio::test(start_paused = true)]
