@@ -171,7 +171,7 @@ const WRONGS: &[(&str, Spoil, &[&str])] = &[
     (
         "unreadable key",
         |dir| fs::write(dir.join("nodes/gcp-1/signing.key"), "zz").expect("written"),
-        &["64 hexadecimal digits"],
+        &["64 lower-case hexadecimal digits"],
     ),
     (
         "unreadable certificate",

@@ -75,12 +75,16 @@ pub fn write_signing_key(path: &Path, key: &SigningKey) -> Result<(), KeyError> 
     write_private(path, format!("{}\n", hex::encode(key.seed())).as_bytes())
 }
 
+/// The text has exactly one form, the one that is written: whatever damage it takes is noticed, and not read over as
+/// another way of writing the same.
 pub fn load_signing_key(path: &Path) -> Result<SigningKey, KeyError> {
-    let text = load_token(path)?;
+    let bytes = read_private(path)?;
     let mut seed = [0; 32];
-    let malformed =
-        |_| KeyError::Malformed { path: path.into(), what: "64 hexadecimal digits (an Ed25519 seed)".into() };
-    hex::decode_to_slice(&text, &mut seed).map_err(malformed)?;
+    let read = hex::decode_to_slice(bytes.strip_suffix(b"\n").unwrap_or(&bytes), &mut seed);
+    if read.is_err() || bytes.iter().any(u8::is_ascii_uppercase) {
+        let what = "64 lower-case hexadecimal digits (an Ed25519 seed)".into();
+        return Err(KeyError::Malformed { path: path.into(), what });
+    }
     Ok(SigningKey::from_seed(&seed))
 }
 
@@ -106,4 +110,26 @@ fn load_identity(ca: &Path, cert: &Path, key: &Path) -> Result<TlsIdentity, KeyE
         cert: certificate(cert)?,
         key: PrivateKeyDer::from_pem_slice(&key_bytes).map_err(|_| malformed(key, "a private key in PEM form"))?,
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_flipped_bit_in_a_signing_key_is_refused_or_is_another_key() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join(SIGNING_KEY);
+        let key = SigningKey::from_seed(&[0xab; 32]);
+        write_signing_key(&path, &key).unwrap();
+        assert_eq!(load_signing_key(&path).unwrap().seed(), key.seed());
+        let bytes = std::fs::read(&path).unwrap();
+        for bit in 0..bytes.len() * 8 {
+            let mut bad = bytes.clone();
+            bad[bit / 8] ^= 1 << (bit % 8);
+            std::fs::write(&path, bad).unwrap();
+            // Another key is noticed by its public half, which everybody knows.
+            assert!(!load_signing_key(&path).is_ok_and(|read| read.seed() == key.seed()), "bit {bit}");
+        }
+    }
 }
