@@ -1,5 +1,5 @@
 //! What an event costs, counted and not timed, so that a slower version is noticed on the noisiest machine: allocations,
-//! and rows and bytes written. The bounds stand a fifth above what was measured.
+//! and rows and bytes written. The bounds stand at most a quarter above what was measured.
 
 #![allow(unsafe_code, reason = "counting what is allocated")]
 
@@ -82,5 +82,5 @@ fn an_event_costs_a_bounded_number_of_allocations_rows_and_bytes() {
         "an event: {submitted:.1} allocations to submit, {exchanged:.1} until SEALED on three clouds; {rows:.2} rows, {bytes:.0} bytes"
     );
     assert!(submitted <= 60.0 && exchanged <= 600.0, "{submitted:.1} and {exchanged:.1} allocations");
-    assert!(rows <= 3.5 && bytes <= 2_000.0, "{rows:.2} rows, {bytes:.0} bytes");
+    assert!(rows <= 3.5 && bytes <= 1_750.0, "{rows:.2} rows, {bytes:.0} bytes");
 }

@@ -13,6 +13,7 @@ pub mod cli;
 pub mod cluster;
 pub mod config;
 pub mod engine;
+pub mod etcd;
 pub mod events;
 pub mod process;
 pub mod programs;

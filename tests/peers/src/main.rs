@@ -137,8 +137,7 @@ fn run(cli: &Cli) -> Result<()> {
 }
 
 async fn measure_etcd(cli: &Cli) -> Result<Peer> {
-    let etcd = etcd::Etcd::start(None)?;
-    etcd.ready().await?;
+    let etcd = etcd::Etcd::start(None).await?;
     let load = |clients, seconds: Duration, rate| Load { clients, weight: 1, duration: seconds, rate };
     let short = cli.duration / 4;
     progress("etcd, one client");

@@ -61,8 +61,7 @@ fn tercet_p50s(cli: &Cli, seconds: u64) -> Result<Vec<f64>> {
 /// Messages between two etcd nodes come down the stream that the receiver opened at the sender, so a delay on the way back
 /// from each node gives every pair its round trip: 0 + 20, 0 + 40, 20 + 40.
 async fn etcd_p50s(cli: &Cli, seconds: u64) -> Result<Vec<f64>> {
-    let etcd = etcd::Etcd::start(Some([0, 20, 40].map(Duration::from_millis)))?;
-    etcd.ready().await?;
+    let etcd = etcd::Etcd::start(Some([0, 20, 40].map(Duration::from_millis))).await?;
     let load = Load { clients: 1, weight: 1, duration: Duration::from_secs(seconds), rate: None };
     let mut medians = Vec::new();
     for (node, run) in ["near", "mid", "far"].into_iter().enumerate() {

@@ -2,7 +2,7 @@
 
 use anyhow::{Context, Result, ensure};
 use serde_json::Value;
-use std::process::Command;
+use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 use tercet_tests::{Cluster, programs};
 
@@ -72,10 +72,7 @@ fn command(cluster: &Cluster, events: Events, cloud: Option<&str>) -> Command {
 }
 
 pub fn bench(cluster: &Cluster, events: Events, cloud: Option<&str>) -> Result<Bench> {
-    let output = command(cluster, events, cloud).output().context("`tercet` does not start")?;
-    let error = String::from_utf8_lossy(&output.stderr).into_owned();
-    ensure!(output.status.success(), "`tercet bench events` ended with {}: {error}", output.status);
-    Ok(Bench(serde_json::from_slice(&output.stdout)?))
+    finish(start(cluster, events, cloud)?)
 }
 
 /// The same, with something done to the cluster after a while.
@@ -86,11 +83,20 @@ pub fn bench_while(
     after: Duration,
     harm: impl FnOnce(&mut Cluster),
 ) -> Result<Bench> {
-    let mut command = command(cluster, events, cloud);
-    let child = command.stdout(std::process::Stdio::piped()).stderr(std::process::Stdio::null()).spawn()?;
+    let running = start(cluster, events, cloud)?;
     std::thread::sleep(after);
     harm(cluster);
-    let output = child.wait_with_output()?;
-    ensure!(output.status.success(), "`tercet bench events` ended with {}", output.status);
+    finish(running)
+}
+
+fn start(cluster: &Cluster, events: Events, cloud: Option<&str>) -> Result<Child> {
+    let mut command = command(cluster, events, cloud);
+    command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().context("`tercet` does not start")
+}
+
+fn finish(running: Child) -> Result<Bench> {
+    let output = running.wait_with_output()?;
+    let error = String::from_utf8_lossy(&output.stderr);
+    ensure!(output.status.success(), "`tercet bench events` ended with {}: {error}", output.status);
     Ok(Bench(serde_json::from_slice(&output.stdout)?))
 }

@@ -9,7 +9,6 @@
 //! is voted on by all three, signed by two nodes of each, and verified by the candidate.
 
 use serde_json::{Value, json};
-use std::process::Command;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
@@ -19,9 +18,7 @@ use tercet::leases::Candidate;
 use tercet_core::certificate::TrustBundle;
 use tercet_core::ids::{HolderId, LeaseId, TenantId};
 use tercet_core::leases::{Asked, Scope, Spec};
-use tercet_tests::Cluster;
-use tercet_tests::process::Process;
-use tercet_tests::wait::{check, eventually};
+use tercet_tests::{Cluster, etcd};
 
 /// How long grants are counted for.
 const COUNT: Duration = Duration::from_secs(10);
@@ -29,13 +26,12 @@ const COUNT: Duration = Duration::from_secs(10);
 const KILLS: usize = 10;
 /// The lease in the takeovers, of both.
 const LEASE: Duration = Duration::from_secs(3);
-const START_LIMIT: Duration = Duration::from_secs(60);
 /// Elections that go on at once.
 const AT_ONCE: [usize; 3] = [1, 8, 32];
 
 fn main() {
     let small = std::env::args().any(|argument| argument == "--small");
-    if Command::new("etcd").arg("--version").output().is_err() {
+    if etcd::version().is_none() {
         eprintln!("no etcd on the path; install etcd-server (Debian) or put etcd there");
         std::process::exit(2);
     }
@@ -170,49 +166,20 @@ async fn count<T: Send + 'static, F: Future<Output = T> + Send>(
 // ---- etcd ----
 
 struct Etcd {
-    _nodes: Vec<Process>,
-    _folder: tempfile::TempDir,
-    urls: Vec<String>,
+    peer: etcd::Etcd,
     http: reqwest::Client,
 }
 
 impl Etcd {
     fn start() -> Self {
-        let folder = tempfile::tempdir().expect("a writable folder");
-        let port = || std::net::TcpListener::bind("127.0.0.1:0").and_then(|l| l.local_addr()).expect("a port").port();
-        let ports: Vec<(u16, u16)> = (0..3).map(|_| (port(), port())).collect();
-        let peers: Vec<String> =
-            ports.iter().enumerate().map(|(n, (peer, _))| format!("n{n}=http://127.0.0.1:{peer}")).collect();
-        let nodes = ports.iter().enumerate().map(|(n, (peer, client))| {
-            let mut command = Command::new("etcd");
-            command.args(["--name", &format!("n{n}"), "--data-dir"]).arg(folder.path().join(n.to_string()));
-            for (option, port) in [("peer", peer), ("client", client)] {
-                let url = format!("http://127.0.0.1:{port}");
-                command.arg(format!("--listen-{option}-urls")).arg(&url);
-                let advertised =
-                    if option == "peer" { "--initial-advertise-peer-urls" } else { "--advertise-client-urls" };
-                command.arg(advertised).arg(&url);
-            }
-            command.args(["--initial-cluster", &peers.join(","), "--logger", "zap", "--log-level", "error"]);
-            Process::start(command)
-        });
-        let nodes: Vec<Process> = nodes.collect();
-        let urls: Vec<String> = ports.iter().map(|(_, client)| format!("http://127.0.0.1:{client}")).collect();
         // Plain HTTP: no certificates are looked at.
         let _ = rustls::crypto::ring::default_provider().install_default();
         let http = reqwest::Client::builder().no_proxy().build().expect("a client without TLS");
-        let this = Self { _nodes: nodes, _folder: folder, urls, http };
-        eventually("etcd has a leader", START_LIMIT, || {
-            let mut command = Command::new("etcdctl");
-            command.env("ETCDCTL_API", "3").args(["--endpoints", &this.urls.join(","), "endpoint", "health"]);
-            let done = command.output().map_err(|error| error.to_string())?;
-            check(done.status.success(), || String::from_utf8_lossy(&done.stderr).into_owned())
-        });
-        this
+        Self { peer: etcd::Etcd::start(None), http }
     }
 
     fn caller(&self, number: usize) -> Caller {
-        Caller { http: self.http.clone(), url: self.urls[number % self.urls.len()].clone() }
+        Caller { http: self.http.clone(), url: self.peer.urls[number % self.peer.urls.len()].clone() }
     }
 
     /// Each candidate wins its election and resigns, again and again, under one lease each.

@@ -124,18 +124,13 @@ impl Used {
 
     /// Name, milliseconds of CPU, and memory at the end.
     fn end(&self) -> Vec<(&str, u64, Usage)> {
-        let node = |(name, pid, before): &(String, u32, Usage)| {
-            let now = Usage::of(*pid)?;
-            Some((name.clone(), now.cpu_ms.saturating_sub(before.cpu_ms), now))
-        };
-        self.0
-            .iter()
-            .zip(self.0.iter().map(node))
-            .filter_map(|(known, now)| {
-                let (_, cpu_ms, usage) = now?;
-                Some((known.0.as_str(), cpu_ms, usage))
-            })
-            .collect()
+        let mut used = Vec::new();
+        for (name, pid, before) in &self.0 {
+            if let Some(now) = Usage::of(*pid) {
+                used.push((name.as_str(), now.cpu_ms.saturating_sub(before.cpu_ms), now));
+            }
+        }
+        used
     }
 }
 
