@@ -7,7 +7,7 @@ use std::cell::Cell;
 use std::fmt;
 
 /// The only version that is read.
-const VERSION: u8 = 2;
+pub(crate) const VERSION: u8 = 3;
 
 /// The largest value that is decoded, in bytes. It bounds what a corrupt length can allocate.
 pub const MAX_BYTES: usize = 64 << 20;

@@ -30,6 +30,51 @@ pub struct Genesis {
     pub nonce: [u8; 32],
 }
 
+/// Some of the voters, as bits: the rule of finality is computed for each event several times.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct CloudSet(u8);
+
+impl CloudSet {
+    #[must_use]
+    pub fn with(self, at: usize) -> Self {
+        Self(self.0 | 1 << at)
+    }
+
+    /// Those of either.
+    #[must_use]
+    pub fn and(self, others: Self) -> Self {
+        Self(self.0 | others.0)
+    }
+
+    pub fn contains(self, at: usize) -> bool {
+        self.0 >> at & 1 == 1
+    }
+
+    pub fn holds_all(self, others: Self) -> bool {
+        others.0 & !self.0 == 0
+    }
+
+    pub fn is_empty(self) -> bool {
+        self.0 == 0
+    }
+
+    /// The positions of its members, ascending.
+    pub fn iter(self) -> impl Iterator<Item = usize> {
+        (0..CLOUDS).filter(move |at| self.contains(*at))
+    }
+
+    /// Every set of at least one of its members.
+    pub fn subsets(self) -> impl Iterator<Item = Self> {
+        (1..=self.0).map(Self).filter(move |set| self.holds_all(*set))
+    }
+}
+
+impl FromIterator<usize> for CloudSet {
+    fn from_iter<T: IntoIterator<Item = usize>>(positions: T) -> Self {
+        positions.into_iter().fold(Self::default(), Self::with)
+    }
+}
+
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum GenesisError {
     #[error("a federation has exactly {CLOUDS} clouds, this one has {0}")]
@@ -94,6 +139,30 @@ impl Genesis {
 
     pub fn clouds(&self) -> impl Iterator<Item = &CloudId> {
         self.voters.iter().map(|voter| &voter.cloud)
+    }
+
+    /// Where a cloud stands in the order of the voters.
+    pub fn position(&self, cloud: &CloudId) -> Option<usize> {
+        self.clouds().position(|known| known == cloud)
+    }
+
+    pub fn everybody(&self) -> CloudSet {
+        (0..self.voters.len()).collect()
+    }
+
+    /// These clouds, as far as they are voters.
+    pub fn set<'c>(&self, clouds: impl IntoIterator<Item = &'c CloudId>) -> CloudSet {
+        clouds.into_iter().filter_map(|cloud| self.position(cloud)).collect()
+    }
+
+    /// The names of a set, in order.
+    pub fn names(&self, set: CloudSet) -> impl Iterator<Item = &CloudId> {
+        set.iter().map(|at| &self.voters[at].cloud)
+    }
+
+    /// The weight of a set together.
+    pub fn weight_of(&self, set: CloudSet) -> u64 {
+        set.iter().map(|at| u64::from(self.voters[at].weight)).sum()
     }
 
     /// Whether the federation goes on without this cloud.

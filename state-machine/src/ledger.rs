@@ -2,7 +2,7 @@
 //! keys of every record. It knows nothing of votes; `events/` and `mirrors/` give leaves meaning.
 
 use crate::ids::{CloudId, EpochId, Hash, HolderId, LeaseId, Tag, TenantId};
-use crate::records::{BODIES, Broken, Records, RecordsMut};
+use crate::records::{BODIES, Broken, EVENTS, Records, RecordsMut};
 use crate::transparency::{Audit, Frontier, Leaf, Nodes, SignedNote, leaf_hash, node_hash, root_at};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
@@ -142,7 +142,58 @@ impl StoredNodes<'_> {
     }
 }
 
-/// Writes a leaf at the end of a log, and the nodes that it completes.
+/// Leaves that go to the end of a log: hashed once, for the check of their root and for being stored.
+pub(crate) struct Run {
+    first: u64,
+    /// The log with them.
+    frontier: Frontier,
+    leaves: Vec<Vec<u8>>,
+    /// The nodes to be stored that they complete: level, index, hash.
+    nodes: Vec<(u8, u64, Hash)>,
+}
+
+impl Run {
+    pub fn new<'l>(mut frontier: Frontier, leaves: impl IntoIterator<Item = &'l Leaf>) -> Self {
+        let (first, mut nodes) = (frontier.size(), Vec::new());
+        let mut hash = |leaf: &Leaf| {
+            let bytes = leaf.bytes();
+            frontier.append_to(leaf_hash(&bytes), |level, at, hash| {
+                if level > 0 && level % TILE_HEIGHT == 0 {
+                    nodes.push((level, at, hash));
+                }
+            });
+            bytes
+        };
+        let leaves = leaves.into_iter().map(&mut hash).collect();
+        Self { first, frontier, leaves, nodes }
+    }
+
+    pub fn frontier(&self) -> &Frontier {
+        &self.frontier
+    }
+
+    /// Writes them, tile by tile.
+    pub fn store(self, records: &mut dyn RecordsMut, cloud: &CloudId, epoch: &EpochId) -> Result<Frontier, Broken> {
+        for (level, at, hash) in self.nodes {
+            records.append(keys::hashes(cloud, epoch, level, at / TILE), &hash.0)?;
+        }
+        let (mut index, mut rest) = (self.first, self.leaves.as_slice());
+        while !rest.is_empty() {
+            let room = (TILE - index % TILE) as usize;
+            let (tile, after) = rest.split_at(room.min(rest.len()));
+            let mut row = Vec::with_capacity(tile.iter().map(|leaf| leaf.len() + 4).sum());
+            for leaf in tile {
+                row.extend_from_slice(&(leaf.len() as u32).to_be_bytes());
+                row.extend_from_slice(leaf);
+            }
+            records.append(keys::leaves(cloud, epoch, index / TILE), &row)?;
+            (index, rest) = (index + tile.len() as u64, after);
+        }
+        Ok(self.frontier)
+    }
+}
+
+/// Writes a leaf at the end of a log, and the nodes that it completes. Returns its index.
 pub(crate) fn append(
     records: &mut dyn RecordsMut,
     cloud: &CloudId,
@@ -150,14 +201,8 @@ pub(crate) fn append(
     frontier: &mut Frontier,
     leaf: &Leaf,
 ) -> Result<u64, Broken> {
-    let (index, bytes) = (frontier.size(), leaf.bytes());
-    for (level, at, hash) in frontier.append(leaf_hash(&bytes)) {
-        if level > 0 && level % TILE_HEIGHT == 0 {
-            records.append(keys::hashes(cloud, epoch, level, at / TILE), &hash.0)?;
-        }
-    }
-    let length = (bytes.len() as u32).to_be_bytes();
-    records.append(keys::leaves(cloud, epoch, index / TILE), &[&length, bytes.as_slice()].concat())?;
+    let index = frontier.size();
+    *frontier = Run::new(std::mem::take(frontier), [leaf]).store(records, cloud, epoch)?;
     Ok(index)
 }
 
@@ -193,11 +238,20 @@ pub(crate) mod keys {
     }
 
     pub fn event(tag: &Tag) -> Vec<u8> {
-        [b"e".as_slice(), &tag.0].concat()
+        let mut key = Vec::with_capacity(33);
+        key.push(EVENTS);
+        key.extend_from_slice(&tag.0);
+        key
     }
 
-    pub fn body(tag: &Tag, content: &Hash) -> Vec<u8> {
-        [&[BODIES], tag.0.as_slice(), &content.0].concat()
+    /// A body, by the position of its event in this cloud's list and its own among that event's contents: bodies are
+    /// written in the order of their keys, so that no engine has to sort them again.
+    pub fn body(seq: u64, at: usize) -> Vec<u8> {
+        let mut key = Vec::with_capacity(10);
+        key.push(BODIES);
+        key.extend_from_slice(&seq.to_be_bytes());
+        key.push(u8::try_from(at).expect("an event has few contents"));
+        key
     }
 
     /// A tenant's events in order of acceptance.

@@ -3,9 +3,9 @@
 
 use crate::certificate::{Certificate, Disclosed, InclusionProof, ProvenVote};
 use crate::epochs::Opening;
-use crate::events::{Body, Counts, EventRecord, Level, RecordedVote, VoteFact};
+use crate::events::{self, Body, Counts, EventRecord, Level, RecordedVote, VoteFact};
 use crate::evidence::Evidence;
-use crate::genesis::Genesis;
+use crate::genesis::{CloudSet, Genesis};
 use crate::ids::{CloudId, EpochId, EventKey, Hash, Tag, TenantId};
 use crate::ledger::{Log, StoredNodes, keys};
 use crate::records::{Broken, Records};
@@ -59,7 +59,8 @@ impl State {
 
     /// Any epoch known, by its id.
     pub fn opening_of(&self, epoch: &EpochId) -> Option<&Opening> {
-        self.hot.openings.iter().find(|opening| opening.id(&self.fed) == *epoch)
+        let at = self.epochs.iter().position(|(_, known)| known == epoch)?;
+        self.hot.openings.get(at)
     }
 
     /// Whether this cloud waits for the others to close its lost epoch.
@@ -127,19 +128,29 @@ impl State {
 
     pub(crate) fn record(&self, records: &dyn Records, tag: &Tag) -> Result<Option<EventRecord>, Broken> {
         let bytes = records.get(&keys::event(tag))?;
-        bytes.map(|bytes| crate::codec::decode(&bytes).map_err(Broken::from)).transpose()
+        bytes.map(|bytes| events::decode(*tag, &bytes, &self.epochs).map_err(Broken::from)).transpose()
+    }
+
+    /// The body of one of a record's contents.
+    pub(crate) fn body(&self, records: &dyn Records, record: &EventRecord, at: usize) -> Result<Body, Broken> {
+        let bytes = match record.seq {
+            Some(seq) => records.get(&keys::body(seq, at))?,
+            None => None,
+        };
+        let bytes = bytes.ok_or_else(|| Broken(format!("event {} lists a body that is not stored", record.tag)))?;
+        Ok(crate::codec::decode(&bytes)?)
+    }
+
+    /// The bodies of all contents of a record, in their order.
+    pub(crate) fn bodies_of(&self, records: &dyn Records, record: &EventRecord) -> Result<Vec<Body>, Broken> {
+        (0..record.contents.len()).map(|at| self.body(records, record, at)).collect()
     }
 
     /// An event whose body is held here.
     pub fn event(&self, records: &dyn Records, tenant: &TenantId, key: &EventKey) -> Result<Option<EventView>, Broken> {
         let Some(tag) = self.tag(tenant, key) else { return Ok(None) };
         let Some(record) = self.record(records, &tag)?.filter(|record| record.key.is_some()) else { return Ok(None) };
-        let mut bodies = Vec::new();
-        for content in &record.contents {
-            let bytes = records.get(&keys::body(&tag, content))?;
-            let bytes = bytes.ok_or_else(|| Broken(format!("event {tag} lists a body that is not stored")))?;
-            bodies.push(crate::codec::decode(&bytes)?);
-        }
+        let bodies = self.bodies_of(records, &record)?;
         Ok(Some(EventView { record, bodies }))
     }
 
@@ -170,17 +181,20 @@ impl State {
         Ok(listed)
     }
 
-    /// One vote with who audited a checkpoint that holds it, as confirmed here.
-    pub fn vote_fact(&self, vote: &RecordedVote) -> VoteFact {
+    /// Who audited a checkpoint that holds this vote, as confirmed here.
+    pub fn audited_by(&self, vote: &RecordedVote) -> CloudSet {
+        if let Some(branch) = &vote.branch {
+            return self.genesis.set(&branch.audited_by);
+        }
         let log = self.hot.logs.get(&(vote.cloud.clone(), vote.epoch));
-        let audited_by: BTreeSet<CloudId> = match (log, &vote.branch) {
-            (_, Some(branch)) => branch.audited_by.clone(),
-            (None, None) => BTreeSet::new(),
-            (Some(log), None) => {
-                log.audits.iter().filter(|(_, (size, _))| *size > vote.index).map(|(by, _)| by.clone()).collect()
-            }
-        };
-        VoteFact { cloud: vote.cloud.clone(), verdict: vote.verdict(), content: vote.vote.content, audited_by }
+        let audits = log.into_iter().flat_map(|log| &log.audits);
+        self.genesis.set(audits.filter(|(_, (size, _))| *size > vote.index).map(|(by, _)| by))
+    }
+
+    /// One vote as the rule of finality sees it. `None` for a cloud that is no voter: there is none.
+    pub(crate) fn vote_fact(&self, vote: &RecordedVote) -> Option<VoteFact> {
+        let cloud = self.genesis.position(&vote.cloud)?;
+        Some(VoteFact { cloud, verdict: vote.verdict(), content: vote.vote.content, audited_by: self.audited_by(vote) })
     }
 
     /// The certificate of an event that is FINAL or better under this cloud's latest signed note.

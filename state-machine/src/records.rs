@@ -2,6 +2,7 @@
 //! and written into an overlay that the node flushes.
 
 use std::collections::BTreeMap;
+use std::hash::{BuildHasherDefault, Hasher};
 
 /// A local storage failure or a broken invariant met while applying. It stops the node: neither is
 /// an answer that replicas could agree on.
@@ -19,6 +20,29 @@ pub type Row = (Vec<u8>, Vec<u8>);
 
 /// The first byte of the keys of bodies, which are large and never change: an engine may keep them apart.
 pub const BODIES: u8 = b'b';
+
+/// The first byte of the keys of events' records: a tag follows, so nobody lists them in order.
+pub const EVENTS: u8 = b'e';
+
+/// Hashes of tags, and of keys that end with one: eight of their bytes, since a tag is a salted hash itself.
+#[derive(Default)]
+pub struct TagHasher(u64);
+pub type TagHashes = BuildHasherDefault<TagHasher>;
+
+impl Hasher for TagHasher {
+    fn finish(&self) -> u64 {
+        self.0
+    }
+
+    fn write(&mut self, bytes: &[u8]) {
+        if let Some(last) = bytes.last_chunk() {
+            self.0 = u64::from_le_bytes(*last);
+        }
+    }
+
+    /// Lengths are all the same.
+    fn write_usize(&mut self, _: usize) {}
+}
 
 /// Read access to ordered records.
 pub trait Records {

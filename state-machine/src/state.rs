@@ -9,14 +9,14 @@ use crate::fact::Fact;
 use crate::genesis::Genesis;
 use crate::ids::{CloudId, EpochId, FedId, Hash, RequestId, Tag, TenantId};
 use crate::ledger::{Log, keys};
-use crate::records::{Broken, Records, RecordsMut, Row};
+use crate::records::{Broken, Records, RecordsMut, Row, TagHashes};
 use crate::rejection::Rejection;
 use crate::tenants::Tenant;
 use crate::time::Millis;
 use crate::transparency::{Audit, NoteBody, Origin};
 use crate::{agents, epochs, events, evidence, leases, mirrors, tenants};
 use serde::{Deserialize, Serialize};
-use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
 use std::sync::Arc;
 
 /// How many answers to requests with an id are remembered.
@@ -45,6 +45,8 @@ pub struct State {
     pub(crate) region: String,
     pub(crate) hot: Hot,
     pub(crate) tenants: BTreeMap<TenantId, Arc<Tenant>>,
+    /// The epochs of `hot.openings`, in that order: what records name an epoch by.
+    pub(crate) epochs: Vec<(CloudId, EpochId)>,
     /// Notes by the log index that made them; not stored, since a later note covers all before it.
     notes: VecDeque<(u64, NoteBody)>,
 }
@@ -84,10 +86,10 @@ pub(crate) struct Tx<'a> {
     pub state: &'a mut State,
     pub records: &'a mut dyn RecordsMut,
     pub facts: Vec<Fact>,
-    /// Events whose level must be looked at again when the command is done.
-    pub touched: BTreeSet<Tag>,
+    /// Events whose level must be looked at again when the command is done. One may be named several times.
+    pub touched: Vec<Tag>,
     /// Events that this command changed: each is written once, at its end.
-    pub changed: BTreeMap<Tag, EventRecord>,
+    pub changed: HashMap<Tag, EventRecord, TagHashes>,
 }
 
 /// A batch that comes again finds its events here, each with its key. Its answer is large and written with every flush, so
@@ -101,7 +103,7 @@ impl State {
     pub fn new(genesis: Genesis, me: CloudId, region: String) -> Self {
         let fed = genesis.fed_id();
         let (hot, tenants, notes) = (Hot::default(), BTreeMap::new(), VecDeque::new());
-        Self { genesis, fed, me, region, hot, tenants, notes }
+        Self { genesis, fed, me, region, hot, tenants, epochs: Vec::new(), notes }
     }
 
     /// The state as flushed: hot rows are read from the records. Empty records give `new`.
@@ -109,6 +111,8 @@ impl State {
         let mut state = Self::new(genesis, me, region);
         if let Some(bytes) = records.get(keys::HOT)? {
             state.hot = crate::codec::decode(&bytes)?;
+            let name = |opening: &Opening| (opening.cloud.clone(), opening.id(&state.fed));
+            state.epochs = state.hot.openings.iter().map(name).collect();
         }
         for (_, bytes) in records.scan(&keys::tenant_range().0, &keys::tenant_range().1, tenants::MAX_TENANTS)? {
             let tenant: Tenant = crate::codec::decode(&bytes)?;
@@ -135,7 +139,7 @@ impl State {
             return Ok(Applied { reply, facts: Vec::new() });
         }
         let before = self.note_signature();
-        let (facts, touched, changed) = (Vec::new(), BTreeSet::new(), BTreeMap::new());
+        let (facts, touched, changed) = (Vec::new(), Vec::new(), HashMap::default());
         let mut tx = Tx { state: self, records, facts, touched, changed };
         let reply = match &entry.command {
             Command::Tenants(command) => tenants::apply(&mut tx, command)?,
@@ -226,10 +230,14 @@ impl State {
 impl Tx<'_> {
     /// Recomputes the level of every touched event, and tells what changed.
     fn settle(&mut self) -> Result<(), Broken> {
-        for tag in std::mem::take(&mut self.touched) {
+        let mut touched = std::mem::take(&mut self.touched);
+        touched.sort_unstable();
+        touched.dedup();
+        let flagged = self.state.genesis.set(&self.state.hot.flagged);
+        for tag in touched {
             let Some((mut record, changed)) = self.take_record(&tag)? else { continue };
             let heard = self.hear_branches(&mut record);
-            let standing = events::standing(&self.state.genesis, &self.vote_facts(&record), &self.state.hot.flagged);
+            let standing = events::standing(&self.state.genesis, &self.vote_facts(&record), flagged);
             self.want_testimony(&record, standing.level);
             if (standing.level, standing.marks, standing.settled) == (record.level, record.marks, record.settled) {
                 if heard || changed {
@@ -302,7 +310,7 @@ impl Tx<'_> {
 
     /// The votes of an event with who audited them, as far as this cloud knows.
     fn vote_facts(&self, record: &EventRecord) -> Vec<events::VoteFact> {
-        record.votes.iter().map(|vote| self.state.vote_fact(vote)).collect()
+        record.votes.iter().filter_map(|vote| self.state.vote_fact(vote)).collect()
     }
 
     pub fn record(&self, tag: &Tag) -> Result<Option<EventRecord>, Broken> {
@@ -328,7 +336,7 @@ impl Tx<'_> {
     /// Writes what changed: at the end, and before somebody reads whole lists of events.
     pub fn write_changed(&mut self) {
         for (tag, record) in std::mem::take(&mut self.changed) {
-            self.records.put(keys::event(&tag), crate::codec::encode(&record));
+            self.records.put(keys::event(&tag), events::encode(&record, &self.state.epochs));
         }
     }
 }

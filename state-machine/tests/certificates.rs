@@ -3,10 +3,10 @@
 mod support;
 
 use proptest::prelude::*;
-use std::collections::BTreeSet;
 use support::{CLOUDS, Federation, Scene, cloud, content, envelope, node, opening, seeded, vote};
 use tercet_core::certificate::{Certificate, InclusionProof, TrustBundle};
 use tercet_core::events::{Level, VoteFact, standing};
+use tercet_core::genesis::CloudSet;
 use tercet_core::ids::Hash;
 use tercet_core::transparency::{Leaf, Verdict, inclusion_proof};
 
@@ -287,17 +287,18 @@ proptest! {
                 scene.audits.insert((by, of), vote + u64::from(reach) - 1);
             }
         }
+        let position = |name: &str| scene.federation.genesis.position(&cloud(name)).unwrap();
         let audited_by = |name: &str, index: u64| {
             let past = scene.audits.iter().filter(|((_, of), size)| *of == name && **size > index);
-            past.map(|((by, _), _)| cloud(by)).collect()
+            past.map(|((by, _), _)| position(by)).collect()
         };
         let facts: Vec<VoteFact> = scene.votes.iter().map(|(name, index)| VoteFact {
-            cloud: cloud(name),
+            cloud: position(name),
             verdict: Verdict::Confirm,
             content: Hash([1; 32]),
             audited_by: audited_by(name, *index),
         }).collect();
-        let standing = standing(&scene.federation.genesis, &facts, &BTreeSet::new()).level;
+        let standing = standing(&scene.federation.genesis, &facts, CloudSet::default()).level;
         let expected = (standing >= Level::Final).then_some(standing);
         prop_assert_eq!(level(&scene), expected, "{:?}", facts);
     }

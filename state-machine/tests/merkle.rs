@@ -36,7 +36,9 @@ fn log(size: u64) -> Log {
     let mut frontier = Frontier::default();
     let mut log = Log { nodes: BTreeMap::new(), roots: vec![frontier.root()] };
     for index in 0..size {
-        log.nodes.extend(frontier.append(leaf(index)).into_iter().map(|(level, at, hash)| ((level, at), hash)));
+        frontier.append_to(leaf(index), |level, at, hash| {
+            log.nodes.insert((level, at), hash);
+        });
         log.roots.push(frontier.root());
     }
     log

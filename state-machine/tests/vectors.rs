@@ -157,7 +157,9 @@ fn tenant_signatures() -> Value {
     let mut frontier = Frontier::default();
     let mut log = std::collections::BTreeMap::new();
     for hash in &hashes {
-        log.extend(frontier.append(leaf_hash(&hash.0)).into_iter().map(|(level, at, hash)| ((level, at), hash)));
+        frontier.append_to(leaf_hash(&hash.0), |level, at, hash| {
+            log.insert((level, at), hash);
+        });
     }
     let (nodes, size) = (Stored(log), hashes.len() as u64);
     let message = batch_message(&fed, size, &frontier.root());
@@ -213,9 +215,9 @@ fn merkle() -> Value {
     let (mut roots, mut data) = (vec![frontier.root()], Vec::new());
     for index in 0..SIZE {
         let leaf = format!("leaf {index}");
-        for (level, at, hash) in frontier.append(leaf_hash(leaf.as_bytes())) {
+        frontier.append_to(leaf_hash(leaf.as_bytes()), |level, at, hash| {
             nodes.0.insert((level, at), hash);
-        }
+        });
         data.push(to_hex(leaf));
         roots.push(frontier.root());
     }

@@ -10,7 +10,7 @@ use std::sync::Arc;
 use std::task::Poll;
 use std::time::Duration;
 use tercet_core::command::{Command, Reply};
-use tercet_core::events::RemoteBody;
+use tercet_core::events::Body;
 use tercet_core::ids::CloudId;
 use tercet_core::mirrors::{self, ChunkOutcome, LogChunk, MAX_BODIES, MAX_CHUNKS};
 use tercet_core::rejection::Rejection;
@@ -30,7 +30,7 @@ const OVERLOADED_RETRY: Duration = Duration::from_millis(20);
 /// A verified piece: a chunk with the serial of its subscription, or loose bodies.
 pub(super) enum Piece {
     Chunk { chunk: Box<LogChunk>, serial: u64 },
-    Bodies(Vec<RemoteBody>),
+    Bodies(Vec<Body>),
 }
 
 /// What became of a piece.
@@ -48,7 +48,7 @@ pub(super) enum Outcome {
 
 struct Batch {
     chunks: Vec<(LogChunk, u64)>,
-    bodies: Vec<RemoteBody>,
+    bodies: Vec<Body>,
 }
 
 /// Runs until the queue's sender is dropped or a proposal is lost.
@@ -109,8 +109,8 @@ fn gather(first: Piece, held: &mut Option<Piece>, queue: &mut mpsc::Receiver<Pie
     batch
 }
 
-fn weight(bodies: &[RemoteBody]) -> usize {
-    bodies.iter().map(RemoteBody::weight).sum()
+fn weight(bodies: &[Body]) -> usize {
+    bodies.iter().map(Body::weight).sum()
 }
 
 type Proposed = (Batch, Result<Committed, ProposeError>);

@@ -5,7 +5,7 @@
 use super::Shared;
 use super::board::Stats;
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
-use tercet_core::events::RemoteBody;
+use tercet_core::events::Body;
 use tercet_core::ids::{CloudId, Hash, TenantId};
 use tercet_core::mirrors::{LogChunk, MAX_BODIES, MAX_CHUNK_LEAVES};
 use tercet_core::mutant;
@@ -88,7 +88,7 @@ impl Verifier {
     }
 
     /// Keeps the bodies that their tenants admit.
-    pub async fn bodies(&mut self, shared: &Shared, bodies: Vec<RemoteBody>) -> Result<Vec<RemoteBody>, Broken> {
+    pub async fn bodies(&mut self, shared: &Shared, bodies: Vec<Body>) -> Result<Vec<Body>, Broken> {
         let mut tenants: BTreeMap<TenantId, Option<Tenant>> = BTreeMap::new();
         let mut admitted = Vec::with_capacity(bodies.len());
         let mut verified = 0;
@@ -111,7 +111,7 @@ impl Verifier {
         Ok(admitted)
     }
 
-    fn admits(&mut self, shared: &Shared, tenant: &Tenant, body: &RemoteBody, verified: &mut usize) -> bool {
+    fn admits(&mut self, shared: &Shared, tenant: &Tenant, body: &Body, verified: &mut usize) -> bool {
         if body.content.check().is_err() {
             return false;
         }

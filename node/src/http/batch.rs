@@ -231,8 +231,9 @@ fn sign_each(events: Vec<Parsed>, signature: &BatchSignature) -> Result<Vec<Pars
     }
     let (mut frontier, mut tree) = (Frontier::default(), Tree::default());
     for content in &contents {
-        let completed = frontier.append(leaf_hash(&content.hash().0));
-        tree.0.extend(completed.into_iter().map(|(level, index, hash)| ((level, index), hash)));
+        frontier.append_to(leaf_hash(&content.hash().0), |level, index, hash| {
+            tree.0.insert((level, index), hash);
+        });
     }
     let size = contents.len() as u64;
     let signed = contents.into_iter().zip(0..).map(|(content, index)| {

@@ -234,7 +234,7 @@ impl EventJson {
             content_hash: plain(&vote.vote.content),
             epoch: vote.epoch.to_string(),
             index: vote.index,
-            audited_by: state.vote_fact(vote).audited_by.into_iter().collect(),
+            audited_by: state.genesis().names(state.audited_by(vote)).cloned().collect(),
         });
         let votes = votes.collect();
         let settled = content_shown(&record, tenant);

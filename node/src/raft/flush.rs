@@ -165,7 +165,8 @@ pub async fn once(store: &Arc<Store>) -> Result<(), Broken> {
     let _ = store.log.durable().wait_for(|durable| *durable >= next).await;
     write(store, frozen, rows).await?;
     store.set_stored(stored);
-    store.write().overlay.thaw();
+    let flushed = store.write().overlay.thaw();
+    drop(flushed);
     store.flush.flushed.send_replace(next);
     Ok(())
 }
@@ -174,7 +175,7 @@ pub async fn once(store: &Arc<Store>) -> Result<(), Broken> {
 async fn write(store: &Arc<Store>, frozen: Arc<Rows>, more: Vec<Row>) -> Result<(), Broken> {
     let work = move |store: &Store| {
         let mut rows = refs(&more);
-        rows.extend(frozen.iter().map(|(key, value)| (key.as_slice(), value.as_slice())));
+        rows.extend(frozen.sorted());
         store.engine.write(&rows)
     };
     blocking(store, work).await

@@ -4,12 +4,13 @@
 //! Nothing here is the only copy of anything: what is not flushed is in the Raft log.
 
 use super::types::{LogId, StoredMembership};
-use crate::storage::Engine;
+use crate::storage::{Engine, RowRef};
 use serde::{Deserialize, Serialize};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
+use std::ops::Bound;
 use std::sync::Arc;
 use tercet_core::codec;
-use tercet_core::records::{Broken, Records, RecordsMut, Row};
+use tercet_core::records::{Broken, EVENTS, Records, RecordsMut, Row, TagHashes};
 use tercet_core::state::State;
 use tercet_core::time::Millis;
 use tokio::time::Instant;
@@ -40,7 +41,64 @@ impl Stored {
     }
 }
 
-pub type Rows = BTreeMap<Vec<u8>, Vec<u8>>;
+/// Changed rows. Records of events are most of them; their keys are hashes, so they are found by those and not in order.
+#[derive(Default)]
+pub struct Rows {
+    events: HashMap<Vec<u8>, Vec<u8>, TagHashes>,
+    others: BTreeMap<Vec<u8>, Vec<u8>>,
+}
+
+impl Rows {
+    fn is_empty(&self) -> bool {
+        self.events.is_empty() && self.others.is_empty()
+    }
+
+    fn get(&self, key: &[u8]) -> Option<&Vec<u8>> {
+        if is_event(key) { self.events.get(key) } else { self.others.get(key) }
+    }
+
+    fn get_mut(&mut self, key: &[u8]) -> Option<&mut Vec<u8>> {
+        if is_event(key) { self.events.get_mut(key) } else { self.others.get_mut(key) }
+    }
+
+    fn insert(&mut self, key: Vec<u8>, value: Vec<u8>) {
+        if is_event(&key) {
+            self.events.insert(key, value);
+        } else {
+            self.others.insert(key, value);
+        }
+    }
+
+    /// Every row, ascending.
+    pub fn sorted(&self) -> Vec<RowRef<'_>> {
+        let mut rows: Vec<RowRef<'_>> = self.events.iter().map(as_refs).collect();
+        rows.extend(self.others.iter().map(as_refs));
+        // The second part is in order, which this kind of sorting makes use of.
+        rows.sort();
+        rows
+    }
+
+    /// Rows of a range, at most `limit`, ascending. Records of events are not meant to be read so.
+    fn range(&self, from: &[u8], to: &[u8], limit: usize) -> Vec<Row> {
+        let bounds = (Bound::Included(from), Bound::Excluded(to));
+        let copy = |(key, value): (&Vec<u8>, &Vec<u8>)| (key.clone(), value.clone());
+        let mut rows: Vec<Row> = self.others.range::<[u8], _>(bounds).take(limit).map(copy).collect();
+        if from < [EVENTS + 1].as_slice() && to > [EVENTS].as_slice() {
+            rows.extend(self.events.iter().filter(|(key, _)| from <= key.as_slice() && key.as_slice() < to).map(copy));
+            rows.sort();
+            rows.truncate(limit);
+        }
+        rows
+    }
+}
+
+fn is_event(key: &[u8]) -> bool {
+    key.first() == Some(&EVENTS)
+}
+
+fn as_refs<'r>((key, value): (&'r Vec<u8>, &'r Vec<u8>)) -> RowRef<'r> {
+    (key, value)
+}
 
 /// Changes over an engine.
 pub struct Overlay {
@@ -52,7 +110,7 @@ pub struct Overlay {
 
 impl Overlay {
     pub fn new(engine: Arc<dyn Engine>) -> Self {
-        Self { active: Rows::new(), active_bytes: 0, frozen: Arc::default(), engine }
+        Self { active: Rows::default(), active_bytes: 0, frozen: Arc::default(), engine }
     }
 
     pub fn active_bytes(&self) -> usize {
@@ -67,9 +125,9 @@ impl Overlay {
         self.frozen.clone()
     }
 
-    /// The frozen changes are in the engine.
-    pub fn thaw(&mut self) {
-        self.frozen = Arc::default();
+    /// The frozen changes are in the engine. They are given back, so that they are freed outside of any lock.
+    pub fn thaw(&mut self) -> Arc<Rows> {
+        std::mem::take(&mut self.frozen)
     }
 }
 
@@ -86,16 +144,12 @@ impl Records for Overlay {
             return Ok(Vec::new());
         }
         let stored = self.engine.scan(from, to, limit)?;
-        let bounds = || (std::ops::Bound::Included(from), std::ops::Bound::Excluded(to));
-        let newer = |rows: &Rows| -> Vec<Row> {
-            rows.range::<[u8], _>(bounds()).take(limit).map(|(key, value)| (key.clone(), value.clone())).collect()
-        };
-        let (frozen, active) = (newer(&self.frozen), newer(&self.active));
+        let (frozen, active) = (self.frozen.range(from, to, limit), self.active.range(from, to, limit));
         if frozen.is_empty() && active.is_empty() {
             return Ok(stored);
         }
         // Rows are never removed, so the first `limit` of the union are among the first of each.
-        let mut merged: Rows = stored.into_iter().collect();
+        let mut merged: BTreeMap<_, _> = stored.into_iter().collect();
         merged.extend(frozen);
         merged.extend(active);
         Ok(merged.into_iter().take(limit).collect())
@@ -189,17 +243,22 @@ mod tests {
         let mut overlay = Overlay::new(engine.clone());
         let mut model = MemoryRecords::default();
         let put = |overlay: &mut Overlay, model: &mut MemoryRecords, n: u8, value: u8| {
-            overlay.put(vec![n], vec![value]);
-            model.put(vec![n], vec![value]);
+            // Every second one is an event's.
+            let key = if n % 2 == 0 { vec![n] } else { vec![EVENTS, n] };
+            overlay.put(key.clone(), vec![value]);
+            model.put(key, vec![value]);
         };
         let same = |overlay: &Overlay, model: &MemoryRecords| {
             for limit in [0, 1, 3, 99] {
-                for (from, to) in [(0, 9), (2, 5), (5, 2), (3, 4)] {
-                    assert_eq!(overlay.scan(&[from], &[to], limit), model.scan(&[from], &[to], limit));
+                let all = [0].as_slice()..&[0xff];
+                let bounds = [all, &[2]..&[5], &[5]..&[2], &[2]..&[EVENTS, 4], &[EVENTS, 2]..&[EVENTS, 7]];
+                for range in bounds {
+                    assert_eq!(overlay.scan(range.start, range.end, limit), model.scan(range.start, range.end, limit));
                 }
             }
             for key in 0..9 {
                 assert_eq!(overlay.get(&[key]), model.get(&[key]));
+                assert_eq!(overlay.get(&[EVENTS, key]), model.get(&[EVENTS, key]));
             }
         };
         for (round, keys) in [[1, 3, 5], [3, 4, 7], [0, 3, 8]].into_iter().enumerate() {
@@ -210,8 +269,7 @@ mod tests {
             let frozen = overlay.freeze();
             put(&mut overlay, &mut model, 3, 100);
             same(&overlay, &model);
-            let rows: Vec<Row> = frozen.iter().map(|(key, value)| (key.clone(), value.clone())).collect();
-            engine.write(&crate::storage::refs(&rows)).unwrap();
+            engine.write(&frozen.sorted()).unwrap();
             same(&overlay, &model);
             overlay.thaw();
             same(&overlay, &model);

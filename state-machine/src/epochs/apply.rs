@@ -53,6 +53,7 @@ fn begin(tx: &mut Tx<'_>, opening: &Opening, id: EpochId) {
 fn learn(tx: &mut Tx<'_>, opening: &Opening, id: EpochId) {
     let cloud = opening.cloud.clone();
     tx.state.hot.openings.push(opening.clone());
+    tx.state.epochs.push((cloud.clone(), id));
     tx.state.hot.logs.insert((cloud.clone(), id), Log::default());
     tx.facts.push(Fact::EpochIntroduced { cloud, epoch: id });
 }
@@ -81,7 +82,7 @@ pub(crate) fn introduce(tx: &mut Tx<'_>, opening: &Opening) -> Result<Result<Rep
         return Ok(Err(Rejection::BadEpoch(error.to_string())));
     }
     let (id, cloud) = (opening.id(&tx.state.fed), opening.cloud.clone());
-    if tx.state.hot.openings.iter().any(|known| known.id(&tx.state.fed) == id) {
+    if tx.state.epochs.iter().any(|(_, known)| *known == id) {
         return Ok(Ok(Reply::Done));
     }
     let same_number = |known: &&Opening| known.cloud == cloud && known.number == opening.number;
@@ -121,7 +122,7 @@ pub(crate) fn open_leaf_fits(state: &State, cloud: &CloudId, epoch: &EpochId, op
     if mutant!(RejoinsWithoutClosings) {
         return true;
     }
-    let Some(opening) = state.hot.openings.iter().find(|known| known.id(&state.fed) == *epoch) else { return false };
+    let Some(opening) = state.opening_of(epoch) else { return false };
     opening.cloud == *cloud
         && open.opening == crate::wire::sha256(&opening.bytes(&state.fed))
         && open.config == 0

@@ -2,7 +2,7 @@
 //! voted on once, ever: whoever wants another answer submits a new event that supersedes it.
 
 use super::{
-    Body, BodyRef, Command, EventRecord, Level, MAX_SUBMIT, Marks, Receipt, RecordedVote, RemoteBody, Submission,
+    Body, BodyRef, Command, EventRecord, Level, MAX_SUBMIT, Marks, Receipt, RecordedVote, Submission,
 };
 use crate::command::Reply;
 use crate::content::{Content, Envelope, salted};
@@ -52,8 +52,8 @@ fn submit(tx: &mut Tx<'_>, created_at: WallMillis, item: &Submission) -> Result<
     let tag = tenant.secret.tag(&tx.state.fed, &tenant.id, &content.key);
     let known = if mutant!(DedupOff) { None } else { tx.record(&tag)? };
     if let Some(record) = &known {
-        if record.contents.contains(&content_hash) {
-            return Ok(Ok(known_receipt(tx, record, content_hash)?));
+        if let Some(at) = record.place_of(&content_hash) {
+            return Ok(Ok(known_receipt(tx, record, at)?));
         }
         if let Some(first) = record.contents.first() {
             return Ok(Err(Rejection::IdReuse { key: content.key.clone(), first: *first }));
@@ -76,10 +76,8 @@ fn submit(tx: &mut Tx<'_>, created_at: WallMillis, item: &Submission) -> Result<
     Ok(Ok(Receipt { tag, content_hash, new: true, hash, origin_cloud, level }))
 }
 
-fn known_receipt(tx: &Tx<'_>, record: &EventRecord, content_hash: Hash) -> Result<Receipt, Broken> {
-    let bytes = tx.records.get(&keys::body(&record.tag, &content_hash))?;
-    let bytes = bytes.ok_or_else(|| Broken(format!("event {} lists a body that is not stored", record.tag)))?;
-    let body: Body = crate::codec::decode(&bytes)?;
+fn known_receipt(tx: &Tx<'_>, record: &EventRecord, at: usize) -> Result<Receipt, Broken> {
+    let (body, content_hash) = (tx.state.body(tx.records, record, at)?, record.contents[at]);
     Ok(Receipt {
         tag: record.tag,
         content_hash,
@@ -92,7 +90,7 @@ fn known_receipt(tx: &Tx<'_>, record: &EventRecord, content_hash: Hash) -> Resul
 
 /// Takes a body that another cloud sent. What this cloud cannot judge yet (an unknown tenant) it
 /// does not keep; it stays missing, and is asked for again.
-pub(crate) fn receive(tx: &mut Tx<'_>, remote: &RemoteBody) -> Result<(), Broken> {
+pub(crate) fn receive(tx: &mut Tx<'_>, remote: &Body) -> Result<(), Broken> {
     let Some(tenant) = tx.state.tenants.get(&remote.content.tenant).cloned() else { return Ok(()) };
     if remote.content.check().is_err() {
         return Ok(());
@@ -106,7 +104,7 @@ pub(crate) fn receive(tx: &mut Tx<'_>, remote: &RemoteBody) -> Result<(), Broken
     }
     let clock = &mut tx.state.hot.logical_clock;
     *clock = (*clock).max(remote.envelope.logical_clock);
-    let RemoteBody { content, envelope, signature } = remote;
+    let Body { content, envelope, signature } = remote;
     accept(tx, &tenant, tag, known, content_hash, BodyRef { content, envelope, signature })?;
     Ok(())
 }
@@ -133,7 +131,8 @@ fn accept(
         record.seq = Some(hot.next_seq);
         tx.records.put(keys::listed(&tenant.id, hot.next_seq), tag.0.to_vec());
     }
-    tx.records.put(keys::body(&tag, &content_hash), crate::codec::encode(&body));
+    let seq = record.seq.expect("it was listed with its first body");
+    tx.records.put(keys::body(seq, record.contents.len() - 1), crate::codec::encode(&body));
     tx.facts.push(Fact::EventAccepted {
         tenant: tenant.id.clone(),
         key: body.content.key.clone(),
@@ -152,7 +151,7 @@ fn accept(
     }
     let level = record.level;
     tx.put_record(record);
-    tx.touched.insert(tag);
+    tx.touched.push(tag);
     Ok(level)
 }
 
@@ -223,17 +222,17 @@ fn decide(
     let Some(mut record) = tx.record(&tag)?.filter(|record| record.key.is_some()) else {
         return Ok(Err(Rejection::UnknownEvent { tenant: tenant.id.clone(), key: key.clone() }));
     };
-    let Some(bytes) = tx.records.get(&keys::body(&tag, content_hash))? else {
+    let Some(at) = record.place_of(content_hash) else {
         return Ok(Err(Rejection::UnknownContent(*content_hash)));
     };
     if let Some(own) = record.vote_of(&tx.state.me).filter(|_| !mutant!(VotesTwice)) {
         let same = own.verdict() == verdict && own.vote.content == tenant.secret.salted_content(content_hash);
         return Ok(if same { Ok(Reply::Done) } else { Err(Rejection::AlreadyVoted(key.clone())) });
     }
-    let body: Body = crate::codec::decode(&bytes)?;
+    let body = tx.state.body(tx.records, &record, at)?;
     vote(tx, &tenant, &mut record, &body.content, &body.envelope, *content_hash, verdict)?;
     tx.put_record(record);
-    tx.touched.insert(tag);
+    tx.touched.push(tag);
     Ok(Ok(Reply::Done))
 }
 
@@ -249,6 +248,11 @@ impl EventRecord {
             marks: Marks::default(),
             settled: None,
         }
+    }
+
+    /// The place of a content among those held.
+    fn place_of(&self, content: &Hash) -> Option<usize> {
+        self.contents.iter().position(|held| held == content)
     }
 
     /// The first vote of a cloud; a lying cloud has more.
@@ -284,7 +288,7 @@ pub(crate) fn answer_again(tx: &mut Tx<'_>, heads: &[Predecessor]) -> Result<(),
                 }
             }
             tx.put_record(record);
-            tx.touched.insert(tag);
+            tx.touched.push(tag);
         }
     }
     Ok(())
@@ -300,11 +304,9 @@ pub(crate) fn vote_on_held(tx: &mut Tx<'_>) -> Result<(), Broken> {
             if record.has_vote_of(&tx.state.me) {
                 continue;
             }
-            let bytes = tx.records.get(&keys::body(&record.tag, &content_hash))?;
-            let bytes = bytes.ok_or_else(|| Broken(format!("event {} lacks its body", record.tag)))?;
-            let body: Body = crate::codec::decode(&bytes)?;
+            let body = tx.state.body(tx.records, &record, 0)?;
             vote(tx, &tenant, &mut record, &body.content, &body.envelope, content_hash, Verdict::Confirm)?;
-            tx.touched.insert(record.tag);
+            tx.touched.push(record.tag);
             tx.put_record(record);
         }
     }

@@ -1,11 +1,10 @@
 //! The finality rule: a pure function from the set of facts about one event to its level. It never
 //! sees an order of arrival, so there is none that it could depend on.
 
-use crate::genesis::Genesis;
-use crate::ids::{CloudId, Hash};
+use crate::genesis::{CLOUDS, CloudSet, Genesis};
+use crate::ids::Hash;
 use crate::transparency::Verdict;
 use serde::{Deserialize, Serialize};
-use std::collections::{BTreeMap, BTreeSet};
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "UPPERCASE")]
@@ -29,12 +28,13 @@ pub struct Marks {
 }
 
 /// One vote and who audited a checkpoint that holds it.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct VoteFact {
-    pub cloud: CloudId,
+    /// The position of the voter in the genesis.
+    pub cloud: usize,
     pub verdict: Verdict,
     pub content: Hash,
-    pub audited_by: BTreeSet<CloudId>,
+    pub audited_by: CloudSet,
 }
 
 /// What follows from the facts.
@@ -49,30 +49,25 @@ pub struct Standing {
 /// The level, marks and settled content that follow from the votes known, by the rules of DESIGN:
 /// FINAL when voters of a quorum audited each other's votes, SEALED when every other cloud audited
 /// them too, QUARANTINED when no content can reach a quorum any more.
-pub fn standing(genesis: &Genesis, votes: &[VoteFact], flagged: &BTreeSet<CloudId>) -> Standing {
+pub fn standing(genesis: &Genesis, votes: &[VoteFact], flagged: CloudSet) -> Standing {
     // No honest cloud audits a convicted one any more: what it says from then on is no fact.
-    let counts = |vote: &&VoteFact| !flagged.contains(&vote.cloud) || !vote.audited_by.is_empty();
+    let counts = |vote: &&VoteFact| !flagged.contains(vote.cloud) || !vote.audited_by.is_empty();
     let counted = if mutant!(LevelDependsOnOrder) { 2 } else { usize::MAX };
-    let some: Vec<VoteFact>;
-    let votes = if flagged.is_empty() && counted == usize::MAX {
-        votes
-    } else {
-        some = votes.iter().filter(counts).take(counted).cloned().collect();
-        some.as_slice()
-    };
-    let (level, settled, conflict) = level(genesis, votes, flagged);
+    let votes: Vec<VoteFact> = votes.iter().filter(counts).take(counted).copied().collect();
+    let (level, settled, conflict) = level(genesis, &votes, flagged);
     let review = match settled {
         Some(content) if !flagged.is_empty() => {
-            let without: Vec<VoteFact> = votes.iter().filter(|vote| !flagged.contains(&vote.cloud)).cloned().collect();
+            let without: Vec<VoteFact> = votes.iter().filter(|vote| !flagged.contains(vote.cloud)).copied().collect();
             content_level(genesis, &without, content, flagged) < level
         }
         _ => false,
     };
-    let dissents = |vote: &VoteFact, content| !vote.confirms(content) && !flagged.contains(&vote.cloud);
+    let dissents = |vote: &VoteFact, content| !vote.confirms(content) && !flagged.contains(vote.cloud);
     let dissent = settled.is_some_and(|content| votes.iter().any(|vote| dissents(vote, content)));
-    let all_audited = genesis.clouds().all(|cloud| {
-        let mut own = votes.iter().filter(|vote| vote.cloud == *cloud).peekable();
-        own.peek().is_some() && own.all(|vote| genesis.clouds().all(|by| by == cloud || vote.audited_by.contains(by)))
+    let everybody = genesis.everybody();
+    let all_audited = everybody.iter().all(|cloud| {
+        let mut own = votes.iter().filter(|vote| vote.cloud == cloud).peekable();
+        own.peek().is_some() && own.all(|vote| vote.audited_by.with(cloud).holds_all(everybody))
     });
     let actionable = level == Level::Quarantined && all_audited;
     Standing { level, settled, marks: Marks { review, conflict, dissent, actionable } }
@@ -86,56 +81,53 @@ impl VoteFact {
 
 /// The highest level of any content, that content (the smallest hash if two are equal), and whether
 /// two contents are FINAL.
-fn level(genesis: &Genesis, votes: &[VoteFact], flagged: &BTreeSet<CloudId>) -> (Level, Option<Hash>, bool) {
-    let contents: BTreeSet<Hash> =
-        votes.iter().filter(|vote| vote.verdict == Verdict::Confirm).map(|vote| vote.content).collect();
-    let mut settled: Vec<(Level, Hash)> = contents
-        .iter()
-        .map(|&content| (content_level(genesis, votes, content, &BTreeSet::new()), content))
-        .filter(|(level, _)| *level >= Level::Final)
-        .collect();
-    settled.sort_by_key(|&(level, content)| (std::cmp::Reverse(level), content));
-    let overwritten = mutant!(FinalOverwritten) && contents.len() > 1;
-    if let Some(&(level, content)) = settled.first().filter(|_| !overwritten) {
-        return (level, Some(content), settled.len() > 1);
+fn level(genesis: &Genesis, votes: &[VoteFact], flagged: CloudSet) -> (Level, Option<Hash>, bool) {
+    let confirmed = votes.iter().filter(|vote| vote.verdict == Verdict::Confirm);
+    let mut contents: Vec<Hash> = confirmed.map(|vote| vote.content).collect();
+    contents.sort_unstable();
+    contents.dedup();
+    let (mut best, mut finals): (Option<(Level, Hash)>, usize) = (None, 0);
+    for &content in &contents {
+        let level = content_level(genesis, votes, content, CloudSet::default());
+        if level >= Level::Final {
+            finals += 1;
+            best = best.filter(|(known, _)| *known >= level).or(Some((level, content)));
+        }
     }
-    let voted: BTreeSet<&CloudId> = votes.iter().map(|vote| &vote.cloud).collect();
-    let may_vote = |cloud: &&CloudId| !voted.contains(cloud) && !flagged.contains(cloud);
-    let silent: u64 = genesis.clouds().filter(may_vote).map(|cloud| genesis.weight(cloud)).sum();
-    let reachable = |content: &Hash| silent + weight_for(genesis, votes, *content) >= u64::from(genesis.quorum);
+    let overwritten = mutant!(FinalOverwritten) && contents.len() > 1;
+    if let Some((level, content)) = best.filter(|_| !overwritten) {
+        return (level, Some(content), finals > 1);
+    }
+    let voted: CloudSet = votes.iter().map(|vote| vote.cloud).collect();
+    let may_vote = |cloud: &usize| !voted.contains(*cloud) && !flagged.contains(*cloud);
+    let silent = genesis.weight_of(genesis.everybody().iter().filter(may_vote).collect());
+    let voters_for = |content: Hash| votes.iter().filter(move |vote| vote.confirms(content)).map(|vote| vote.cloud);
+    let reachable = |content: &Hash| {
+        silent + genesis.weight_of(voters_for(*content).collect()) >= u64::from(genesis.quorum)
+    };
     let open = silent >= u64::from(genesis.quorum) || contents.iter().any(reachable);
     (if open { Level::Pending } else { Level::Quarantined }, None, false)
 }
 
-fn weight_for(genesis: &Genesis, votes: &[VoteFact], content: Hash) -> u64 {
-    let voters: BTreeSet<&CloudId> = votes.iter().filter(|v| v.confirms(content)).map(|v| &v.cloud).collect();
-    voters.into_iter().map(|cloud| genesis.weight(cloud)).sum()
-}
-
 /// FINAL or SEALED if a set of voters for this content proves it, else PENDING. Clouds in `waived`
 /// are not asked for audits.
-fn content_level(genesis: &Genesis, votes: &[VoteFact], content: Hash, waived: &BTreeSet<CloudId>) -> Level {
+fn content_level(genesis: &Genesis, votes: &[VoteFact], content: Hash, waived: CloudSet) -> Level {
     // A lying cloud may have several votes for one content (in two branches of its log); together
     // they were audited by whoever audited any of them.
-    let mut audits: BTreeMap<&CloudId, BTreeSet<&CloudId>> = BTreeMap::new();
+    let (mut audits, mut voters) = ([waived; CLOUDS], CloudSet::default());
     for vote in votes.iter().filter(|vote| vote.confirms(content)) {
-        audits.entry(&vote.cloud).or_default().extend(&vote.audited_by);
+        audits[vote.cloud] = audits[vote.cloud].with(vote.cloud).and(vote.audited_by);
+        voters = voters.with(vote.cloud);
     }
-    let voters: Vec<&CloudId> = audits.keys().copied().collect();
     let quorum = if mutant!(QuorumOfOne) { 1 } else { u64::from(genesis.quorum) };
     let mut best = Level::Pending;
-    for set in 1_u32..1 << voters.len() {
-        let members: Vec<&CloudId> =
-            voters.iter().enumerate().filter(|(at, _)| set >> at & 1 == 1).map(|(_, cloud)| *cloud).collect();
-        let weight: u64 = members.iter().map(|cloud| genesis.weight(cloud)).sum();
-        let audited = |of: &CloudId, by: &CloudId| by == of || waived.contains(by) || audits[of].contains(by);
-        let mutual = mutant!(FinalWithoutAudits) || members.iter().all(|of| members.iter().all(|by| audited(of, by)));
-        if weight < quorum || !mutual {
+    for members in voters.subsets() {
+        let audited_by = |all: CloudSet| members.iter().all(|of| audits[of].holds_all(all));
+        if genesis.weight_of(members) < quorum || !(mutant!(FinalWithoutAudits) || audited_by(members)) {
             continue;
         }
-        let asked = |by: &CloudId| !mutant!(SealedWithoutTheThird) || members.contains(&by);
-        let sealed = members.iter().all(|of| genesis.clouds().filter(|by| asked(by)).all(|by| audited(of, by)));
-        best = best.max(if sealed { Level::Sealed } else { Level::Final });
+        let asked = if mutant!(SealedWithoutTheThird) { members } else { genesis.everybody() };
+        best = best.max(if audited_by(asked) { Level::Sealed } else { Level::Final });
     }
     best
 }

@@ -3,14 +3,16 @@
 mod apply;
 mod level;
 mod record;
+mod stored;
 
 pub use apply::{MAX_CONTENTS, MAX_MISSING};
 pub(crate) use apply::{answer_again, apply, receive, vote_on_held};
 pub use level::{Level, Marks, Standing, VoteFact, standing};
 pub(crate) use record::BodyRef;
+pub(crate) use stored::{decode, encode};
 pub use record::{Body, Branch, EventRecord, RecordedVote};
 
-use crate::content::{Content, Envelope};
+use crate::content::Content;
 use crate::ids::{CloudId, EventKey, Hash, Tag, TenantId};
 use crate::tenants::TenantSignature;
 use crate::time::WallMillis;
@@ -31,14 +33,6 @@ pub enum Command {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Submission {
     pub content: Content,
-    pub signature: Option<TenantSignature>,
-}
-
-/// A body that another cloud holds: sent along with that cloud's leaves, or on request.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct RemoteBody {
-    pub content: Content,
-    pub envelope: Envelope,
     pub signature: Option<TenantSignature>,
 }
 

@@ -9,7 +9,7 @@ use serde::{Deserialize, Serialize};
 use std::collections::BTreeSet;
 
 /// A vote as found in a cloud's log.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct RecordedVote {
     pub cloud: CloudId,
     pub epoch: EpochId,
@@ -21,7 +21,7 @@ pub struct RecordedVote {
 }
 
 /// The head of a branch that this cloud does not mirror.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Branch {
     pub size: u64,
     pub root: Hash,
@@ -52,7 +52,7 @@ const MAX_MIRRORED: usize = 2;
 const MAX_BRANCHED: usize = 2;
 
 /// Everything known about one tag. It may exist before any body: then `key` is `None`.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct EventRecord {
     pub tag: Tag,
     pub key: Option<(TenantId, EventKey)>,
@@ -93,7 +93,7 @@ impl EventRecord {
     }
 }
 
-/// One content of a key, with the first envelope seen for it.
+/// One content of a key, with the first envelope seen for it: as it is stored, and as clouds send it to each other.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Body {
     pub content: Content,

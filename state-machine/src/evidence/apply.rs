@@ -120,7 +120,7 @@ fn take_branch_vote(tx: &mut Tx<'_>, statement: &Statement) -> Result<(), Broken
     let branch = Branch { size: body.size, root: body.root, audited_by: BTreeSet::new() };
     let (cloud, vote) = (cloud.clone(), vote.clone());
     record.add_branch_vote(RecordedVote { cloud, epoch: *epoch, index: statement.index, vote, branch: Some(branch) });
-    tx.touched.insert(record.tag);
+    tx.touched.push(record.tag);
     tx.put_record(record);
     Ok(())
 }

@@ -7,11 +7,11 @@ use crate::events::{self, EventRecord, MAX_MISSING, RecordedVote};
 use crate::evidence::{self, Evidence, Lie};
 use crate::fact::Fact;
 use crate::ids::{CloudId, EpochId, Hash, Tag};
-use crate::ledger::{self, StoredNodes};
+use crate::ledger::{Run, StoredNodes};
 use crate::records::Broken;
 use crate::rejection::Rejection;
 use crate::state::Tx;
-use crate::transparency::{Frontier, Leaf, SignedNote, leaf_hash, verify_consistency};
+use crate::transparency::{Frontier, Leaf, SignedNote, verify_consistency};
 
 pub(crate) fn apply(tx: &mut Tx<'_>, command: &Command) -> Result<Result<Reply, Rejection>, Broken> {
     let (chunks, bodies) = match command {
@@ -68,8 +68,8 @@ fn extend(tx: &mut Tx<'_>, chunk: &LogChunk) -> Result<ChunkOutcome, Broken> {
     if chunk.note.body.size < end || (fresh.is_empty() && chunk.note.body.size > have) {
         return Ok(if fresh.is_empty() { ChunkOutcome::Known } else { ChunkOutcome::Mismatch });
     }
-    let mut frontier = log.frontier.clone();
-    let fits = leads_to_note(&mut frontier, fresh, chunk) || mutant!(AuditSkipped);
+    let run = Run::new(log.frontier.clone(), fresh);
+    let fits = leads_to_note(run.frontier(), chunk) || mutant!(AuditSkipped);
     if !fits || !openings_fit(tx, &at, have, fresh) {
         return Ok(ChunkOutcome::Mismatch);
     }
@@ -77,7 +77,7 @@ fn extend(tx: &mut Tx<'_>, chunk: &LogChunk) -> Result<ChunkOutcome, Broken> {
         log.note.as_ref().is_none_or(|known| chunk.note.body != known.body && chunk.note.body.grew_from(&known.body));
     let news = !fresh.is_empty() || (newer && !tx.state.hot.frozen.contains(&at));
     if news {
-        take_leaves(tx, &at, fresh)?;
+        take_leaves(tx, &at, fresh, run)?;
         if end == chunk.note.body.size {
             take_note(tx, &at, &chunk.note)?;
         }
@@ -92,11 +92,8 @@ fn extend(tx: &mut Tx<'_>, chunk: &LogChunk) -> Result<ChunkOutcome, Broken> {
     Ok(if news { ChunkOutcome::Extended { size: end } } else { ChunkOutcome::Known })
 }
 
-/// Appends the leaves to the frontier, and checks that the note's root follows.
-fn leads_to_note(frontier: &mut Frontier, fresh: &[Leaf], chunk: &LogChunk) -> bool {
-    for leaf in fresh {
-        frontier.append(leaf_hash(&leaf.bytes()));
-    }
+/// Whether the note's root follows from the log with the chunk's leaves.
+fn leads_to_note(frontier: &Frontier, chunk: &LogChunk) -> bool {
     let note = &chunk.note.body;
     if frontier.size() == note.size {
         return frontier.root() == note.root;
@@ -112,11 +109,11 @@ fn openings_fit(tx: &Tx<'_>, (cloud, epoch): &(CloudId, EpochId), have: u64, fre
     })
 }
 
-fn take_leaves(tx: &mut Tx<'_>, at: &(CloudId, EpochId), fresh: &[Leaf]) -> Result<(), Broken> {
-    let mut frontier = tx.state.hot.logs[at].frontier.clone();
-    let first = frontier.size();
-    for leaf in fresh {
-        let index = ledger::append(tx.records, &at.0, &at.1, &mut frontier, leaf)?;
+fn take_leaves(tx: &mut Tx<'_>, at: &(CloudId, EpochId), fresh: &[Leaf], run: Run) -> Result<(), Broken> {
+    let log = tx.state.hot.logs.get_mut(at).expect("the caller found it");
+    let first = log.size();
+    log.frontier = run.store(tx.records, &at.0, &at.1)?;
+    for (leaf, index) in fresh.iter().zip(first..) {
         match leaf {
             Leaf::Open(_) => {}
             _ if mutant!(CursorSkipsALeaf) && index == first && fresh.len() > 1 => {}
@@ -131,7 +128,6 @@ fn take_leaves(tx: &mut Tx<'_>, at: &(CloudId, EpochId), fresh: &[Leaf]) -> Resu
             }
         }
     }
-    tx.state.hot.logs.get_mut(at).expect("the caller found it").frontier = frontier;
     Ok(())
 }
 
@@ -155,7 +151,7 @@ fn take_vote(tx: &mut Tx<'_>, found: RecordedVote) -> Result<(), Broken> {
         tx.miss(tag);
     }
     tx.put_record(record);
-    tx.touched.insert(tag);
+    tx.touched.push(tag);
     Ok(())
 }
 

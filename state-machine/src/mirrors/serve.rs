@@ -2,10 +2,10 @@
 
 use super::{LogChunk, MAX_CHUNK_BYTES, MAX_CHUNK_LEAVES};
 use crate::content::Content;
-use crate::events::{Body, RecordedVote, RemoteBody};
+use crate::events::{Body, RecordedVote};
 use crate::evidence::Statement;
 use crate::ids::{CloudId, EpochId, Hash, Tag};
-use crate::ledger::{Log, StoredNodes, keys};
+use crate::ledger::{Log, StoredNodes};
 use crate::records::{Broken, Records};
 use crate::state::State;
 use crate::tenants::TenantSignature;
@@ -46,7 +46,7 @@ impl State {
             let index = from + leaves.len() as u64;
             let leaf = run.next().ok_or_else(|| Broken(format!("log {cloud}/{epoch} lacks leaf {index}")))?;
             if let Some(tag) = leaf.tag() {
-                for body in held_bodies(records, &tag)?.into_iter().filter(|b| b.envelope.origin_cloud == *cloud) {
+                for body in self.held(records, &tag)?.into_iter().filter(|b| b.envelope.origin_cloud == *cloud) {
                     bytes += body.weight();
                     bodies.push(body);
                 }
@@ -109,8 +109,7 @@ impl State {
     pub fn testimony(&self, records: &dyn Records, tags: &[Tag]) -> Result<Vec<Statement>, Broken> {
         let mut statements = Vec::new();
         for tag in tags {
-            let Some(bytes) = records.get(&keys::event(tag))? else { continue };
-            let record: crate::events::EventRecord = crate::codec::decode(&bytes)?;
+            let Some(record) = self.record(records, tag)? else { continue };
             let flagged = record.votes.iter().filter(|vote| self.is_flagged(&vote.cloud) && vote.branch.is_none());
             for vote in flagged {
                 statements.extend(self.statement(records, vote)?);
@@ -130,12 +129,17 @@ impl State {
     }
 
     /// The bodies of these tags, as far as held.
-    pub fn bodies(&self, records: &dyn Records, tags: &[Tag]) -> Result<Vec<RemoteBody>, Broken> {
+    pub fn bodies(&self, records: &dyn Records, tags: &[Tag]) -> Result<Vec<Body>, Broken> {
         let mut bodies = Vec::new();
         for tag in tags {
-            bodies.extend(held_bodies(records, tag)?);
+            bodies.extend(self.held(records, tag)?);
         }
         Ok(bodies)
+    }
+
+    fn held(&self, records: &dyn Records, tag: &Tag) -> Result<Vec<Body>, Broken> {
+        let record = self.record(records, tag)?;
+        record.map_or(Ok(Vec::new()), |record| self.bodies_of(records, &record))
     }
 
     /// Audits said by others that contradict this cloud's mirrors: somebody lied.
@@ -187,7 +191,7 @@ impl State {
     }
 }
 
-impl RemoteBody {
+impl Body {
     /// About how many bytes the body takes on the wire and in a command: bounds count all of it,
     /// since attributes and batch paths can outweigh the payload by far.
     pub fn weight(&self) -> usize {
@@ -202,17 +206,4 @@ impl RemoteBody {
         };
         payload.len() + content_type.len() + attributes + keys + path + self.envelope.region.len() + FIXED_BYTES
     }
-}
-
-fn held_bodies(records: &dyn Records, tag: &Tag) -> Result<Vec<RemoteBody>, Broken> {
-    let Some(bytes) = records.get(&keys::event(tag))? else { return Ok(Vec::new()) };
-    let record: crate::events::EventRecord = crate::codec::decode(&bytes)?;
-    let mut bodies = Vec::new();
-    for content in &record.contents {
-        let bytes = records.get(&keys::body(tag, content))?;
-        let bytes = bytes.ok_or_else(|| Broken(format!("event {tag} lists a body that is not stored")))?;
-        let Body { content, envelope, signature } = crate::codec::decode(&bytes)?;
-        bodies.push(RemoteBody { content, envelope, signature });
-    }
-    Ok(bodies)
 }

@@ -23,22 +23,25 @@ impl Frontier {
         self.size
     }
 
-    /// Appends a leaf hash. Returns every subtree that it completed, `(level, index, hash)`, the
-    /// leaf itself (level 0) first.
-    pub fn append(&mut self, leaf: Hash) -> Vec<(u8, u64, Hash)> {
+    /// Appends a leaf hash.
+    pub fn append(&mut self, leaf: Hash) {
+        self.append_to(leaf, |_, _, _| {});
+    }
+
+    /// Appends a leaf hash. Every subtree that it completed is named, `(level, index, hash)`, the leaf itself
+    /// (level 0) first.
+    pub fn append_to(&mut self, leaf: Hash, mut completed: impl FnMut(u8, u64, Hash)) {
         let (mut level, mut index, mut hash) = (0_u8, self.size, leaf);
-        let mut completed = Vec::with_capacity(4);
-        completed.push((level, index, hash));
+        completed(level, index, hash);
         while index & 1 == 1 {
             let left = self.peaks.pop().expect("an odd index has a left sibling");
             hash = node_hash(&left, &hash);
             level += 1;
             index >>= 1;
-            completed.push((level, index, hash));
+            completed(level, index, hash);
         }
         self.peaks.push(hash);
         self.size += 1;
-        completed
     }
 
     pub fn root(&self) -> Hash {

@@ -387,16 +387,16 @@ impl Clouds {
             .votes
             .iter()
             .map(|vote| {
-                let fact = state.vote_fact(vote);
-                let by: Vec<String> = fact.audited_by.iter().map(ToString::to_string).collect();
+                let by: Vec<String> =
+                    state.genesis().names(state.audited_by(vote)).map(ToString::to_string).collect();
                 let content = view
                     .bodies
                     .iter()
                     .find(|body| {
-                        state.tenant(&tenant).unwrap().secret.salted_content(&body.content.hash()) == fact.content
+                        state.tenant(&tenant).unwrap().secret.salted_content(&body.content.hash()) == vote.vote.content
                     })
                     .map_or("?".into(), |body| String::from_utf8_lossy(&body.content.payload).into_owned());
-                let verdict = if fact.verdict == Verdict::Confirm { "confirms" } else { "rejects" };
+                let verdict = if vote.verdict() == Verdict::Confirm { "confirms" } else { "rejects" };
                 format!(
                     "{} {verdict} {content} (audited by {})",
                     vote.cloud,

@@ -128,9 +128,9 @@ impl Log {
     }
 
     pub fn push(&mut self, leaf: Leaf) -> u64 {
-        for (level, index, hash) in self.frontier.append(leaf_hash(&leaf.bytes())) {
+        self.frontier.append_to(leaf_hash(&leaf.bytes()), |level, index, hash| {
             self.nodes.insert((level, index), hash);
-        }
+        });
         self.leaves.push(leaf);
         self.size() - 1
     }

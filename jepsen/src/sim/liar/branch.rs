@@ -27,8 +27,9 @@ impl Branch {
     }
 
     pub fn push(&mut self, leaf: Leaf) {
-        let completed = self.frontier.append(leaf_hash(&leaf.bytes()));
-        self.subtrees.extend(completed.into_iter().map(|(level, index, hash)| ((level, index), hash)));
+        self.frontier.append_to(leaf_hash(&leaf.bytes()), |level, index, hash| {
+            self.subtrees.insert((level, index), hash);
+        });
         self.leaves.push(leaf);
     }
 

@@ -117,7 +117,7 @@ impl Sim {
         let show = |view: &crate::raft::View<'_>| {
             let event = view.state.event(view.records, &tenant_id(), &key(id)).unwrap()?;
             let votes = event.record.votes.iter().map(|vote| {
-                let by = view.state.vote_fact(vote).audited_by;
+                let by: Vec<_> = view.state.genesis().names(view.state.audited_by(vote)).collect();
                 format!(
                     "{} at {}{} audited by {by:?}",
                     vote.cloud,
