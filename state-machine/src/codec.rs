@@ -43,15 +43,46 @@ pub fn encode<T: Serialize + ?Sized>(value: &T) -> Vec<u8> {
 }
 
 pub fn decode<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, CodecError> {
+    let (value, left) = decode_some(bytes)?;
+    if left > 0 { Err(CodecError(format!("{left} bytes left over"))) } else { Ok(value) }
+}
+
+fn decode_some<T: DeserializeOwned>(bytes: &[u8]) -> Result<(T, usize), CodecError> {
     let (&version, body) = bytes.split_first().ok_or_else(|| CodecError("empty".into()))?;
     if version != VERSION {
         return Err(CodecError(format!("version {version}, this build reads {VERSION}")));
     }
     let (value, used) = bincode::serde::decode_from_slice(body, config()).map_err(|e| CodecError(e.to_string()))?;
-    if used != body.len() {
-        return Err(CodecError(format!("{} bytes left over", body.len() - used)));
-    }
+    Ok((value, body.len() - used))
+}
+
+/// The first field of what was encoded, whatever comes after it.
+pub(crate) fn decode_first<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, CodecError> {
+    let (value, _) = decode_some(bytes)?;
     Ok(value)
+}
+
+/// Reads bytes that were written with `serialize_bytes`, in one copy.
+pub(crate) fn bytes<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<u8>, D::Error> {
+    struct Bytes;
+
+    impl Visitor<'_> for Bytes {
+        type Value = Vec<u8>;
+
+        fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+            f.write_str("bytes")
+        }
+
+        fn visit_bytes<E>(self, bytes: &[u8]) -> Result<Vec<u8>, E> {
+            Ok(bytes.to_vec())
+        }
+
+        fn visit_byte_buf<E>(self, bytes: Vec<u8>) -> Result<Vec<u8>, E> {
+            Ok(bytes)
+        }
+    }
+
+    deserializer.deserialize_byte_buf(Bytes)
 }
 
 /// Reads an array that was written with `serialize_bytes`: in one copy, where serde's own arrays go byte by byte.

@@ -185,19 +185,6 @@ mod payload_bytes {
             let text = String::deserialize(d)?;
             return hex::decode(text).map_err(serde::de::Error::custom);
         }
-        struct Bytes;
-        impl serde::de::Visitor<'_> for Bytes {
-            type Value = Vec<u8>;
-            fn expecting(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-                f.write_str("bytes")
-            }
-            fn visit_bytes<E>(self, bytes: &[u8]) -> Result<Vec<u8>, E> {
-                Ok(bytes.to_vec())
-            }
-            fn visit_byte_buf<E>(self, bytes: Vec<u8>) -> Result<Vec<u8>, E> {
-                Ok(bytes)
-            }
-        }
-        d.deserialize_byte_buf(Bytes)
+        crate::codec::bytes(d)
     }
 }

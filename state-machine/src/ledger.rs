@@ -2,7 +2,7 @@
 //! keys of every record. It knows nothing of votes; `events/` and `mirrors/` give leaves meaning.
 
 use crate::ids::{CloudId, EpochId, Hash, HolderId, LeaseId, Tag, TenantId};
-use crate::records::{BODIES, Broken, EVENTS, Records, RecordsMut};
+use crate::records::{Broken, EVENTS, Records, RecordsMut};
 use crate::transparency::{Audit, Frontier, Leaf, Nodes, SignedNote, leaf_hash, node_hash, root_at};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
@@ -248,7 +248,7 @@ pub(crate) mod keys {
     /// written in the order of their keys, so that no engine has to sort them again.
     pub fn body(seq: u64, at: usize) -> Vec<u8> {
         let mut key = Vec::with_capacity(10);
-        key.push(BODIES);
+        key.push(b'b');
         key.extend_from_slice(&seq.to_be_bytes());
         key.push(u8::try_from(at).expect("an event has few contents"));
         key

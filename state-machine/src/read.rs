@@ -3,7 +3,7 @@
 
 use crate::certificate::{Certificate, Disclosed, InclusionProof, ProvenVote};
 use crate::epochs::Opening;
-use crate::events::{self, Body, Counts, EventRecord, Level, RecordedVote, VoteFact};
+use crate::events::{Body, Counts, EventRecord, Level, PackedBody, RecordedVote, VoteFact};
 use crate::evidence::Evidence;
 use crate::genesis::{CloudSet, Genesis};
 use crate::ids::{CloudId, EpochId, EventKey, Hash, Tag, TenantId};
@@ -126,38 +126,32 @@ impl State {
         Some(self.tenants.get(tenant)?.secret.tag(&self.fed, tenant, key))
     }
 
-    pub(crate) fn record(&self, records: &dyn Records, tag: &Tag) -> Result<Option<EventRecord>, Broken> {
-        let bytes = records.get(&keys::event(tag))?;
-        bytes.map(|bytes| events::decode(*tag, &bytes, &self.epochs).map_err(Broken::from)).transpose()
-    }
-
     /// The body of one of a record's contents.
-    pub(crate) fn body(&self, records: &dyn Records, record: &EventRecord, at: usize) -> Result<Body, Broken> {
+    pub(crate) fn packed(&self, records: &dyn Records, record: &EventRecord, at: usize) -> Result<PackedBody, Broken> {
         let bytes = match record.seq {
             Some(seq) => records.get(&keys::body(seq, at))?,
             None => None,
         };
-        let bytes = bytes.ok_or_else(|| Broken(format!("event {} lists a body that is not stored", record.tag)))?;
-        Ok(crate::codec::decode(&bytes)?)
+        let missing = || Broken(format!("event {} lists a body that is not stored", record.tag));
+        bytes.map(PackedBody::stored).ok_or_else(missing)
     }
 
-    /// The bodies of all contents of a record, in their order.
-    pub(crate) fn bodies_of(&self, records: &dyn Records, record: &EventRecord) -> Result<Vec<Body>, Broken> {
-        (0..record.contents.len()).map(|at| self.body(records, record, at)).collect()
+    pub(crate) fn body(&self, records: &dyn Records, record: &EventRecord, at: usize) -> Result<Body, Broken> {
+        Ok(self.packed(records, record, at)?.unpack()?)
     }
 
     /// An event whose body is held here.
     pub fn event(&self, records: &dyn Records, tenant: &TenantId, key: &EventKey) -> Result<Option<EventView>, Broken> {
         let Some(tag) = self.tag(tenant, key) else { return Ok(None) };
         let Some(record) = self.record(records, &tag)?.filter(|record| record.key.is_some()) else { return Ok(None) };
-        let bodies = self.bodies_of(records, &record)?;
+        let bodies = (0..record.contents.len()).map(|at| self.body(records, &record, at)).collect::<Result<_, _>>()?;
         Ok(Some(EventView { record, bodies }))
     }
 
     /// Only the level, for waiting on many events.
     pub fn level(&self, records: &dyn Records, tenant: &TenantId, key: &EventKey) -> Result<Option<Level>, Broken> {
         let Some(tag) = self.tag(tenant, key) else { return Ok(None) };
-        let record = self.record(records, &tag)?;
+        let record = self.seen(records, &tag)?;
         Ok(record.filter(|record| record.key.is_some()).map(|record| record.level))
     }
 

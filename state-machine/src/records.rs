@@ -1,7 +1,9 @@
 //! How the state machine reaches its cold records: an ordered map of bytes, read through a trait
 //! and written into an overlay that the node flushes.
 
-use std::collections::BTreeMap;
+use crate::ids::Tag;
+#[allow(clippy::disallowed_types, reason = "only for what is found by its tag, and never gone through in order")]
+use std::collections::{BTreeMap, HashMap};
 use std::hash::{BuildHasherDefault, Hasher};
 
 /// A local storage failure or a broken invariant met while applying. It stops the node: neither is
@@ -18,8 +20,9 @@ impl From<crate::codec::CodecError> for Broken {
 
 pub type Row = (Vec<u8>, Vec<u8>);
 
-/// The first byte of the keys of bodies, which are large and never change: an engine may keep them apart.
-pub const BODIES: u8 = b'b';
+/// The first bytes of the keys of the ledger: bodies, leaves, hashes, listings. Its rows come in the order of their keys,
+/// are most of all bytes, and do not change once they are full: an engine may keep them apart.
+pub const LEDGER: [u8; 4] = *b"blns";
 
 /// The first byte of the keys of events' records: a tag follows, so nobody lists them in order.
 pub const EVENTS: u8 = b'e';
@@ -28,6 +31,10 @@ pub const EVENTS: u8 = b'e';
 #[derive(Default)]
 pub struct TagHasher(u64);
 pub type TagHashes = BuildHasherDefault<TagHasher>;
+
+/// Found by tag. Whoever goes through it must not depend on the order.
+#[allow(clippy::disallowed_types, reason = "only for what is found by its tag, and never gone through in order")]
+pub(crate) type ByTag<T> = HashMap<Tag, T, TagHashes>;
 
 impl Hasher for TagHasher {
     fn finish(&self) -> u64 {

@@ -9,14 +9,15 @@ use crate::fact::Fact;
 use crate::genesis::Genesis;
 use crate::ids::{CloudId, EpochId, FedId, Hash, RequestId, Tag, TenantId};
 use crate::ledger::{Log, keys};
-use crate::records::{Broken, Records, RecordsMut, Row, TagHashes};
+use crate::records::{Broken, ByTag, Records, RecordsMut, Row};
 use crate::rejection::Rejection;
 use crate::tenants::Tenant;
 use crate::time::Millis;
 use crate::transparency::{Audit, NoteBody, Origin};
 use crate::{agents, epochs, events, evidence, leases, mirrors, tenants};
 use serde::{Deserialize, Serialize};
-use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
+use std::borrow::Cow;
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
 
 /// How many answers to requests with an id are remembered.
@@ -25,6 +26,9 @@ pub const MAX_REPLIES: usize = 1024;
 pub const MAX_REMEMBERED_EVENTS: usize = 8;
 /// How many note changes are remembered for followers that sign a little later.
 pub const MAX_NOTES: usize = 4096;
+
+/// How many events' records are kept decoded, about 1 KiB each. When there are more, all are dropped and read again.
+const MAX_RECENT: usize = 16_384;
 
 /// How many events are asked about at once after a fork.
 pub const MAX_TESTIMONY: usize = 1024;
@@ -47,6 +51,9 @@ pub struct State {
     pub(crate) tenants: BTreeMap<TenantId, Arc<Tenant>>,
     /// The epochs of `hot.openings`, in that order: what records name an epoch by.
     pub(crate) epochs: Vec<(CloudId, EpochId)>,
+    /// Records of events that are not SEALED, as the store holds them: each changes several times within a second, and
+    /// need not be decoded every time.
+    recent: ByTag<Box<EventRecord>>,
     /// Notes by the log index that made them; not stored, since a later note covers all before it.
     notes: VecDeque<(u64, NoteBody)>,
 }
@@ -89,7 +96,7 @@ pub(crate) struct Tx<'a> {
     /// Events whose level must be looked at again when the command is done. One may be named several times.
     pub touched: Vec<Tag>,
     /// Events that this command changed: each is written once, at its end.
-    pub changed: HashMap<Tag, EventRecord, TagHashes>,
+    pub changed: ByTag<Box<EventRecord>>,
 }
 
 /// A batch that comes again finds its events here, each with its key. Its answer is large and written with every flush, so
@@ -103,7 +110,8 @@ impl State {
     pub fn new(genesis: Genesis, me: CloudId, region: String) -> Self {
         let fed = genesis.fed_id();
         let (hot, tenants, notes) = (Hot::default(), BTreeMap::new(), VecDeque::new());
-        Self { genesis, fed, me, region, hot, tenants, epochs: Vec::new(), notes }
+        let (epochs, recent) = (Vec::new(), ByTag::default());
+        Self { genesis, fed, me, region, hot, tenants, epochs, recent, notes }
     }
 
     /// The state as flushed: hot rows are read from the records. Empty records give `new`.
@@ -139,7 +147,7 @@ impl State {
             return Ok(Applied { reply, facts: Vec::new() });
         }
         let before = self.note_signature();
-        let (facts, touched, changed) = (Vec::new(), Vec::new(), HashMap::default());
+        let (facts, touched, changed) = (Vec::new(), Vec::new(), ByTag::default());
         let mut tx = Tx { state: self, records, facts, touched, changed };
         let reply = match &entry.command {
             Command::Tenants(command) => tenants::apply(&mut tx, command)?,
@@ -184,6 +192,31 @@ impl State {
             self.notes.pop_front();
         }
         self.notes.push_back((index, body));
+    }
+
+    /// Keeps a record that is as stored.
+    fn remember(&mut self, record: Box<EventRecord>) {
+        if self.recent.len() >= MAX_RECENT {
+            self.recent.clear();
+        }
+        if record.level == Level::Sealed {
+            self.recent.remove(&record.tag);
+        } else {
+            self.recent.insert(record.tag, record);
+        }
+    }
+
+    /// What is known about a tag, without a copy where that is possible.
+    pub(crate) fn seen(&self, records: &dyn Records, tag: &Tag) -> Result<Option<Cow<'_, EventRecord>>, Broken> {
+        if let Some(record) = self.recent.get(tag) {
+            return Ok(Some(Cow::Borrowed(record)));
+        }
+        let Some(bytes) = records.get(&keys::event(tag))? else { return Ok(None) };
+        Ok(Some(Cow::Owned(events::decode(*tag, &bytes, &self.epochs)?)))
+    }
+
+    pub(crate) fn record(&self, records: &dyn Records, tag: &Tag) -> Result<Option<EventRecord>, Broken> {
+        Ok(self.seen(records, tag)?.map(Cow::into_owned))
     }
 
     pub(crate) fn own_log(&self) -> Option<&Log> {
@@ -240,9 +273,7 @@ impl Tx<'_> {
             let standing = events::standing(&self.state.genesis, &self.vote_facts(&record), flagged);
             self.want_testimony(&record, standing.level);
             if (standing.level, standing.marks, standing.settled) == (record.level, record.marks, record.settled) {
-                if heard || changed {
-                    self.put_record(record);
-                }
+                self.give_back(record, heard || changed);
                 continue;
             }
             let before = record.level;
@@ -314,22 +345,30 @@ impl Tx<'_> {
     }
 
     pub fn record(&self, tag: &Tag) -> Result<Option<EventRecord>, Broken> {
-        if let Some(record) = self.changed.get(tag) {
-            return Ok(Some(record.clone()));
+        match self.changed.get(tag) {
+            Some(record) => Ok(Some(EventRecord::clone(record))),
+            None => self.state.record(self.records, tag),
         }
-        self.state.record(self.records, tag)
     }
 
-    /// The same without a copy: it is taken out of what changed, if it is there, which the second value says. Then it
-    /// must be put back.
-    pub fn take_record(&mut self, tag: &Tag) -> Result<Option<(EventRecord, bool)>, Broken> {
+    /// The same without a copy, and whether this command changed it. It must be given back, or put.
+    pub fn take_record(&mut self, tag: &Tag) -> Result<Option<(Box<EventRecord>, bool)>, Broken> {
         if let Some(record) = self.changed.remove(tag) {
             return Ok(Some((record, true)));
         }
-        Ok(self.state.record(self.records, tag)?.map(|record| (record, false)))
+        let record = match self.state.recent.remove(tag) {
+            Some(record) => Some(record),
+            None => self.state.record(self.records, tag)?.map(Box::new),
+        };
+        Ok(record.map(|record| (record, false)))
     }
 
-    pub fn put_record(&mut self, record: EventRecord) {
+    pub fn give_back(&mut self, record: Box<EventRecord>, changed: bool) {
+        if changed { self.put_record(record) } else { self.state.remember(record) }
+    }
+
+    pub fn put_record(&mut self, record: impl Into<Box<EventRecord>>) {
+        let record = record.into();
         self.changed.insert(record.tag, record);
     }
 
@@ -337,6 +376,7 @@ impl Tx<'_> {
     pub fn write_changed(&mut self) {
         for (tag, record) in std::mem::take(&mut self.changed) {
             self.records.put(keys::event(&tag), events::encode(&record, &self.state.epochs));
+            self.state.remember(record);
         }
     }
 }

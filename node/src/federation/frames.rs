@@ -10,7 +10,7 @@ use std::io;
 use std::time::Duration;
 use tercet_core::codec;
 use tercet_core::epochs::Opening;
-use tercet_core::events::Body;
+use tercet_core::events::PackedBody;
 use tercet_core::evidence::{Evidence, Statement};
 use tercet_core::ids::{CloudId, EpochId, FedId, Hash, NodeId, Tag};
 use tercet_core::mirrors::LogChunk;
@@ -121,7 +121,7 @@ pub enum Question {
 
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Answer {
-    Bodies(Vec<Body>),
+    Bodies(Vec<PackedBody>),
     Evidence(Vec<Evidence>),
     Openings(Vec<Opening>),
     Note(Option<Box<SignedNote>>),

@@ -10,10 +10,11 @@ use std::sync::Arc;
 use std::task::Poll;
 use std::time::Duration;
 use tercet_core::command::{Command, Reply};
-use tercet_core::events::Body;
+use tercet_core::events::PackedBody;
 use tercet_core::ids::CloudId;
 use tercet_core::mirrors::{self, ChunkOutcome, LogChunk, MAX_BODIES, MAX_CHUNKS};
 use tercet_core::rejection::Rejection;
+use tercet_core::transparency::SignedNote;
 use tokio::sync::mpsc;
 
 /// Verified pieces that wait to be proposed.
@@ -30,7 +31,7 @@ const OVERLOADED_RETRY: Duration = Duration::from_millis(20);
 /// A verified piece: a chunk with the serial of its subscription, or loose bodies.
 pub(super) enum Piece {
     Chunk { chunk: Box<LogChunk>, serial: u64 },
-    Bodies(Vec<Body>),
+    Bodies(Vec<PackedBody>),
 }
 
 /// What became of a piece.
@@ -40,7 +41,7 @@ pub(super) enum Outcome {
         cloud: CloudId,
         serial: u64,
         outcome: ChunkOutcome,
-        note: Box<tercet_core::transparency::SignedNote>,
+        note: Box<SignedNote>,
     },
     /// The proposal was refused by the state machine, or is lost: start over from the state.
     Lost(String),
@@ -48,7 +49,7 @@ pub(super) enum Outcome {
 
 struct Batch {
     chunks: Vec<(LogChunk, u64)>,
-    bodies: Vec<Body>,
+    bodies: Vec<PackedBody>,
 }
 
 /// Runs until the queue's sender is dropped or a proposal is lost.
@@ -59,8 +60,8 @@ pub(super) async fn run(shared: Arc<Shared>, mut queue: mpsc::Receiver<Piece>, o
         let room = proposed.len() < MAX_PROPOSED;
         tokio::select! {
             biased;
-            Some((batch, result)) = proposed.next() => {
-                for outcome in outcomes_of(batch, result) {
+            Some((sent, result)) = proposed.next() => {
+                for outcome in outcomes_of(sent, result) {
                     if outcomes.send(outcome).await.is_err() {
                         return;
                     }
@@ -109,19 +110,22 @@ fn gather(first: Piece, held: &mut Option<Piece>, queue: &mut mpsc::Receiver<Pie
     batch
 }
 
-fn weight(bodies: &[Body]) -> usize {
-    bodies.iter().map(Body::weight).sum()
+fn weight(bodies: &[PackedBody]) -> usize {
+    bodies.iter().map(PackedBody::len).sum()
 }
 
-type Proposed = (Batch, Result<Committed, ProposeError>);
+/// What an outcome says of a chunk beside what became of it: the serial of its subscription, and its note.
+type Sent = (u64, SignedNote);
+type Proposed = (Vec<Sent>, Result<Committed, ProposeError>);
 
 async fn propose(shared: Arc<Shared>, batch: Batch) -> Proposed {
-    let chunks = batch.chunks.iter().map(|(chunk, _)| chunk.clone()).collect();
-    let command = Command::Mirrors(mirrors::Command::Ingest { chunks, bodies: batch.bodies.clone() });
+    let sent = batch.chunks.iter().map(|(chunk, serial)| (*serial, chunk.note.clone())).collect();
+    let chunks = batch.chunks.into_iter().map(|(chunk, _)| chunk).collect();
+    let command = Command::Mirrors(mirrors::Command::Ingest { chunks, bodies: batch.bodies });
     loop {
-        match shared.replica.propose(None, command.clone()).await {
+        match shared.replica.propose(None, &command).await {
             Err(ProposeError::Overloaded) => tokio::time::sleep(OVERLOADED_RETRY).await,
-            result => return (batch, result),
+            result => return (sent, result),
         }
     }
 }
@@ -135,19 +139,19 @@ async fn start(proposal: impl Future<Output = Proposed> + Send + 'static) -> Box
     }
 }
 
-fn outcomes_of(batch: Batch, result: Result<Committed, ProposeError>) -> Vec<Outcome> {
+fn outcomes_of(sent: Vec<Sent>, result: Result<Committed, ProposeError>) -> Vec<Outcome> {
     let found = match result.map(|committed| committed.reply) {
-        Ok(Ok(Reply::Ingested(found))) if found.len() == batch.chunks.len() => found,
+        Ok(Ok(Reply::Ingested(found))) if found.len() == sent.len() => found,
         Ok(Ok(reply)) => return vec![Outcome::Lost(format!("an unexpected reply: {reply:?}"))],
         Ok(Err(rejection)) => return vec![lost(rejection)],
         Err(error) => return vec![Outcome::Lost(error.to_string())],
     };
-    let each = batch.chunks.into_iter().zip(found);
-    each.map(|((chunk, serial), outcome)| Outcome::Chunk {
-        cloud: chunk.cloud,
+    let each = sent.into_iter().zip(found);
+    each.map(|((serial, note), outcome)| Outcome::Chunk {
+        cloud: note.body.origin.cloud.clone(),
         serial,
         outcome,
-        note: Box::new(chunk.note),
+        note: Box::new(note),
     })
     .collect()
 }

@@ -14,7 +14,7 @@ use std::collections::BTreeMap;
 use std::io;
 use std::sync::Arc;
 use std::time::Duration;
-use tercet_core::events::Body;
+use tercet_core::events::PackedBody;
 use tercet_core::fact::Fact;
 use tercet_core::ids::{CloudId, EpochId, Hash, NodeId, Tag};
 use tercet_core::mirrors::LogChunk;
@@ -262,11 +262,11 @@ fn answer(shared: &Shared, question: &Question) -> Result<Answer, Broken> {
 }
 
 /// The bodies of these tags, as many as fit an answer.
-fn bodies(shared: &Shared, tags: &[Tag]) -> Result<Vec<Body>, Broken> {
+fn bodies(shared: &Shared, tags: &[Tag]) -> Result<Vec<PackedBody>, Broken> {
     let (mut found, mut size) = (Vec::new(), 0);
     for tag in tags.iter().take(MAX_ASKED_TAGS) {
         let held = shared.replica.read(|view| view.state.bodies(view.records, std::slice::from_ref(tag)))?;
-        size += held.iter().map(Body::weight).sum::<usize>();
+        size += held.iter().map(PackedBody::len).sum::<usize>();
         found.extend(held);
         if size >= MAX_ANSWER_BYTES {
             break;

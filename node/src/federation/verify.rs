@@ -5,7 +5,7 @@
 use super::Shared;
 use super::board::Stats;
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
-use tercet_core::events::Body;
+use tercet_core::events::{Body, PackedBody};
 use tercet_core::ids::{CloudId, Hash, TenantId};
 use tercet_core::mirrors::{LogChunk, MAX_BODIES, MAX_CHUNK_LEAVES};
 use tercet_core::mutant;
@@ -88,18 +88,22 @@ impl Verifier {
     }
 
     /// Keeps the bodies that their tenants admit.
-    pub async fn bodies(&mut self, shared: &Shared, bodies: Vec<Body>) -> Result<Vec<Body>, Broken> {
+    pub async fn bodies(&mut self, shared: &Shared, bodies: Vec<PackedBody>) -> Result<Vec<PackedBody>, Broken> {
         let mut tenants: BTreeMap<TenantId, Option<Tenant>> = BTreeMap::new();
         let mut admitted = Vec::with_capacity(bodies.len());
         let mut verified = 0;
-        for body in bodies {
+        for packed in bodies {
+            let Ok(body) = packed.unpack() else {
+                Stats::add(&shared.board.stats.bodies_dropped);
+                continue;
+            };
             if !tenants.contains_key(&body.content.tenant) {
                 let tenant = shared.replica.read(|view| Ok(view.state.tenant(&body.content.tenant).cloned()))?;
                 tenants.insert(body.content.tenant.clone(), tenant);
             }
             let tenant = tenants.get(&body.content.tenant).and_then(Option::as_ref);
             if tenant.is_some_and(|tenant| self.admits(shared, tenant, &body, &mut verified)) {
-                admitted.push(body);
+                admitted.push(packed);
             } else {
                 Stats::add(&shared.board.stats.bodies_dropped);
             }

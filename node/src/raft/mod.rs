@@ -29,6 +29,7 @@ use openraft::ReadPolicy;
 use openraft::ServerState;
 use openraft::async_runtime::WatchReceiver;
 use openraft::errors::{LinearizableReadError, RaftError};
+use std::borrow::Borrow;
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
@@ -272,8 +273,12 @@ impl Replica {
     }
 
     /// Proposes on this node, which must lead. Waits for commit and apply.
-    pub async fn propose(&self, request_id: Option<RequestId>, command: Command) -> Result<Committed, ProposeError> {
-        self.propose_here(request_id, command).await
+    pub async fn propose(
+        &self,
+        request_id: Option<RequestId>,
+        command: impl Borrow<Command>,
+    ) -> Result<Committed, ProposeError> {
+        self.propose_here(request_id, command.borrow()).await
     }
 
     /// Proposes here or, if another node leads, through it.
@@ -282,7 +287,7 @@ impl Replica {
         request_id: Option<RequestId>,
         command: Command,
     ) -> Result<Committed, ProposeError> {
-        self.propose_there(request_id, command).await
+        self.propose_there(request_id, &command).await
     }
 
     /// Reads local applied state, possibly old. Keep `f` short: it holds up applying.

@@ -249,24 +249,24 @@ impl Replica {
     pub(super) async fn propose_here(
         &self,
         request_id: Option<RequestId>,
-        command: Command,
+        command: &Command,
     ) -> Result<Committed, ProposeError> {
         self.check_running()?;
         let leadership = self.leadership().borrow().clone();
         if !leadership.is_leader {
             return Err(not_leader(leadership.leader));
         }
-        let body = Proposal::encode_body(&request_id, &command);
+        let body = Proposal::encode_body(&request_id, command);
         if body.len() > MAX_COMMAND_BYTES {
             let text = format!("a command of {} bytes; at most {MAX_COMMAND_BYTES} fit", body.len());
             let index = *self.inner.shared.store.applied.borrow();
             return Ok(Committed { index, reply: Err(Rejection::TooLarge(text)) });
         }
-        if self.inner.limits.refuses(&command) {
+        if self.inner.limits.refuses(command) {
             let index = *self.inner.shared.store.applied.borrow();
             return Ok(Committed { index, reply: Err(Rejection::EpochNotOpen) });
         }
-        let _room = self.inner.limits.enter(&command, body.len())?;
+        let _room = self.inner.limits.enter(command, body.len())?;
         let deadline = Instant::now() + PROPOSE_TIMEOUT;
         let (answer, answered) = oneshot::channel();
         let pending = Pending { body, answer };
@@ -290,7 +290,7 @@ impl Replica {
     pub(super) async fn propose_there(
         &self,
         request_id: Option<RequestId>,
-        command: Command,
+        command: &Command,
     ) -> Result<Committed, ProposeError> {
         let deadline = Instant::now() + PROPOSE_TIMEOUT;
         // An election takes so long; what certainly changed nothing is tried again meanwhile.
@@ -304,8 +304,8 @@ impl Replica {
             let now = tokio::time::timeout_at(patience, elected).await.map(|now| now.map(|now| now.clone()));
             let Ok(Ok(now)) = now else { return Err(ProposeError::NoLeader) };
             let result = match hint.take().or(now.leader) {
-                _ if now.is_leader => self.propose_here(request_id, command.clone()).await,
-                Some(leader) => self.forward(&leader, request_id, &command, deadline).await,
+                _ if now.is_leader => self.propose_here(request_id, command).await,
+                Some(leader) => self.forward(&leader, request_id, command, deadline).await,
                 None => Err(ProposeError::NoLeader),
             };
             match &result {

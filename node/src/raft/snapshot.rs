@@ -33,7 +33,7 @@ use tokio::time::Instant;
 /// Bytes of rows in one piece (one row is sent whatever its size).
 const PIECE_BYTES: usize = 1 << 20;
 /// Rows read from the engine at once.
-const READ_ROWS: usize = 64;
+const READ_ROWS: usize = 256;
 /// Snapshots read by others at the same time.
 const MAX_SESSIONS: usize = 4;
 /// A reader that is silent for so long has gone.

@@ -4,7 +4,7 @@ use super::folder::{Condemn, OpenError};
 use super::{Engine, RowRef, record};
 use fjall::{Database, Keyspace, KeyspaceCreateOptions, KvSeparationOptions, PersistMode};
 use std::path::Path;
-use tercet_core::records::{BODIES, Broken, Row};
+use tercet_core::records::{Broken, LEDGER, Row};
 
 /// Block cache of one node, in bytes.
 const CACHE_BYTES: u64 = 32 << 20;
@@ -15,14 +15,15 @@ const JOURNAL_BYTES: u64 = 128 << 20;
 /// Background threads for flushes and compactions. Of two, fjall 3.1 keeps one spinning while the other compacts: it
 /// takes requests for compaction off the queue and puts them back.
 const WORKERS: usize = 1;
-/// Bodies from this size on, in bytes, stay in one place while their keys are sorted into larger tables.
-const BODY_SEPARATION_BYTES: u32 = 128;
+/// Rows of the ledger from this size on, in bytes, stay in one place while their keys are sorted into larger tables.
+const SEPARATION_BYTES: u32 = 128;
 
 pub struct FjallEngine {
     database: Database,
+    /// What changes: records of events, most of all.
     records: Keyspace,
     /// What is large and written once.
-    bodies: Keyspace,
+    ledger: Keyspace,
     condemn: Condemn,
 }
 
@@ -32,12 +33,12 @@ impl FjallEngine {
         let database = builder.max_journaling_size(JOURNAL_BYTES).worker_threads(WORKERS).open().map_err(open_error)?;
         let options = || KeyspaceCreateOptions::default().max_memtable_size(MEMTABLE_BYTES);
         let records = database.keyspace("records", options).map_err(open_error)?;
-        let apart = KvSeparationOptions::default().separation_threshold(BODY_SEPARATION_BYTES);
-        let bodies = || options().with_kv_separation(Some(apart));
-        let bodies = database.keyspace("bodies", bodies).map_err(open_error)?;
+        let apart = KvSeparationOptions::default().separation_threshold(SEPARATION_BYTES);
+        let ledger = || options().with_kv_separation(Some(apart));
+        let ledger = database.keyspace("ledger", ledger).map_err(open_error)?;
         database.persist(PersistMode::SyncAll).map_err(open_error)?;
         super::folder::sync_dir(dir)?;
-        Ok(Self { database, records, bodies, condemn })
+        Ok(Self { database, records, ledger, condemn })
     }
 
     fn broken(&self, error: fjall::Error) -> Broken {
@@ -48,7 +49,7 @@ impl FjallEngine {
     }
 
     fn keyspace(&self, key: &[u8]) -> &Keyspace {
-        if key.first() == Some(&BODIES) { &self.bodies } else { &self.records }
+        if key.first().is_some_and(|table| LEDGER.contains(table)) { &self.ledger } else { &self.records }
     }
 
     fn unseal(&self, key: &[u8], stored: &[u8]) -> Result<Vec<u8>, Broken> {
@@ -66,18 +67,25 @@ impl Engine for FjallEngine {
     }
 
     fn scan(&self, from: &[u8], to: &[u8], limit: usize) -> Result<Vec<Row>, Broken> {
-        let (first, after): (&[u8], &[u8]) = (&[BODIES], &[BODIES + 1]);
-        let parts = [
-            (&self.records, from, to.min(first)),
-            (&self.bodies, from.max(first), to.min(after)),
-            (&self.records, from.max(after), to),
-        ];
         let mut rows = Vec::new();
-        for (keyspace, from, to) in parts.into_iter().filter(|(_, from, to)| from < to) {
-            for guard in keyspace.range(from..to).take(limit - rows.len()) {
-                let (key, stored) = guard.into_inner().map_err(|error| self.broken(error))?;
-                rows.push((key.to_vec(), self.unseal(&key, &stored)?));
-            }
+        if from >= to {
+            return Ok(rows);
+        }
+        let mut sources = [&self.records, &self.ledger].map(|keyspace| keyspace.range(from..to));
+        let mut next = |source: usize| -> Result<Option<Row>, Broken> {
+            let Some(guard) = sources[source].next() else { return Ok(None) };
+            let (key, stored) = guard.into_inner().map_err(|error| self.broken(error))?;
+            Ok(Some((key.to_vec(), self.unseal(&key, &stored)?)))
+        };
+        let mut heads = [next(0)?, next(1)?];
+        while rows.len() < limit {
+            let first = match &heads {
+                [Some(one), Some(other)] => usize::from(other.0 < one.0),
+                [one, _] => usize::from(one.is_none()),
+            };
+            let Some(row) = heads[first].take() else { break };
+            heads[first] = next(first)?;
+            rows.push(row);
         }
         Ok(rows)
     }
@@ -92,7 +100,7 @@ impl Engine for FjallEngine {
 
     fn clear(&self) -> Result<(), Broken> {
         self.records.clear().map_err(|error| self.broken(error))?;
-        self.bodies.clear().map_err(|error| self.broken(error))?;
+        self.ledger.clear().map_err(|error| self.broken(error))?;
         self.database.persist(PersistMode::SyncAll).map_err(|error| self.broken(error))
     }
 

@@ -1,9 +1,7 @@
 //! Submissions, bodies from other clouds, operators' decisions, and this cloud's own vote. A key is
 //! voted on once, ever: whoever wants another answer submits a new event that supersedes it.
 
-use super::{
-    Body, BodyRef, Command, EventRecord, Level, MAX_SUBMIT, Marks, Receipt, RecordedVote, Submission,
-};
+use super::{BodyRef, Command, EventRecord, Level, MAX_SUBMIT, Marks, PackedBody, Receipt, RecordedVote, Submission};
 use crate::command::Reply;
 use crate::content::{Content, Envelope, salted};
 use crate::fact::Fact;
@@ -50,19 +48,25 @@ fn submit(tx: &mut Tx<'_>, created_at: WallMillis, item: &Submission) -> Result<
     }
     let content_hash = content.hash();
     let tag = tenant.secret.tag(&tx.state.fed, &tenant.id, &content.key);
-    let known = if mutant!(DedupOff) { None } else { tx.record(&tag)? };
-    if let Some(record) = &known {
-        if let Some(at) = record.place_of(&content_hash) {
-            return Ok(Ok(known_receipt(tx, record, at)?));
-        }
-        if let Some(first) = record.contents.first() {
-            return Ok(Err(Rejection::IdReuse { key: content.key.clone(), first: *first }));
-        }
-    }
+    let known = if mutant!(DedupOff) { None } else { tx.take_record(&tag)? };
     let pending = tx.state.hot.pending.get(&tenant.id).copied().unwrap_or(0);
-    if pending >= tenant.max_pending {
-        return Ok(Err(Rejection::QuotaExceeded { tenant: tenant.id.clone(), pending }));
+    let answer = match &known {
+        Some((record, _)) if !record.contents.is_empty() => match record.place_of(&content_hash) {
+            Some(at) => Some(Ok(known_receipt(tx, record, at)?)),
+            None => Some(Err(Rejection::IdReuse { key: content.key.clone(), first: record.contents[0] })),
+        },
+        _ if pending >= tenant.max_pending => {
+            Some(Err(Rejection::QuotaExceeded { tenant: tenant.id.clone(), pending }))
+        }
+        _ => None,
+    };
+    if let Some(answer) = answer {
+        if let Some((record, changed)) = known {
+            tx.give_back(record, changed);
+        }
+        return Ok(answer);
     }
+    let known = known.map(|(record, _)| record);
     tx.state.hot.logical_clock += 1;
     let envelope = Envelope {
         origin_cloud: tx.state.me.clone(),
@@ -70,9 +74,9 @@ fn submit(tx: &mut Tx<'_>, created_at: WallMillis, item: &Submission) -> Result<
         region: tx.state.region.clone(),
         created_at,
     };
-    let body = BodyRef { content, envelope: &envelope, signature: &item.signature };
+    let packed = crate::codec::encode(&BodyRef { envelope: &envelope, content, signature: &item.signature });
     let (hash, origin_cloud) = (envelope.hash(&content_hash), envelope.origin_cloud.clone());
-    let level = accept(tx, &tenant, tag, known, content_hash, body)?;
+    let level = accept(tx, &tenant, tag, known, content_hash, (content, &envelope, packed))?;
     Ok(Ok(Receipt { tag, content_hash, new: true, hash, origin_cloud, level }))
 }
 
@@ -90,22 +94,28 @@ fn known_receipt(tx: &Tx<'_>, record: &EventRecord, at: usize) -> Result<Receipt
 
 /// Takes a body that another cloud sent. What this cloud cannot judge yet (an unknown tenant) it
 /// does not keep; it stays missing, and is asked for again.
-pub(crate) fn receive(tx: &mut Tx<'_>, remote: &Body) -> Result<(), Broken> {
+pub(crate) fn receive(tx: &mut Tx<'_>, packed: &PackedBody) -> Result<(), Broken> {
+    // The proposing leader has unpacked it before.
+    let Ok(remote) = packed.unpack() else { return Ok(()) };
     let Some(tenant) = tx.state.tenants.get(&remote.content.tenant).cloned() else { return Ok(()) };
     if remote.content.check().is_err() {
         return Ok(());
     }
     let content_hash = remote.content.hash();
     let tag = tenant.secret.tag(&tx.state.fed, &tenant.id, &remote.content.key);
-    let known = tx.record(&tag)?;
-    let is_known = |r: &EventRecord| r.contents.contains(&content_hash) || r.contents.len() >= MAX_CONTENTS;
-    if known.as_ref().is_some_and(is_known) {
-        return Ok(());
-    }
+    let known = match tx.take_record(&tag)? {
+        Some((record, changed))
+            if record.place_of(&content_hash).is_some() || record.contents.len() >= MAX_CONTENTS =>
+        {
+            tx.give_back(record, changed);
+            return Ok(());
+        }
+        known => known.map(|(record, _)| record),
+    };
     let clock = &mut tx.state.hot.logical_clock;
     *clock = (*clock).max(remote.envelope.logical_clock);
-    let Body { content, envelope, signature } = remote;
-    accept(tx, &tenant, tag, known, content_hash, BodyRef { content, envelope, signature })?;
+    let body = (&remote.content, &remote.envelope, packed.bytes().to_vec());
+    accept(tx, &tenant, tag, known, content_hash, body)?;
     Ok(())
 }
 
@@ -114,11 +124,11 @@ fn accept(
     tx: &mut Tx<'_>,
     tenant: &Tenant,
     tag: Tag,
-    known: Option<EventRecord>,
+    known: Option<Box<EventRecord>>,
     content_hash: Hash,
-    body: BodyRef<'_>,
+    (content, envelope, packed): (&Content, &Envelope, Vec<u8>),
 ) -> Result<Level, Broken> {
-    let mut record = known.unwrap_or_else(|| EventRecord::new(tag));
+    let mut record = known.unwrap_or_else(|| Box::new(EventRecord::new(tag)));
     record.contents.push(content_hash);
     if record.key.is_none() {
         let hot = &mut tx.state.hot;
@@ -127,21 +137,21 @@ fn accept(
         if record.level == Level::Pending {
             *hot.pending.entry(tenant.id.clone()).or_default() += 1;
         }
-        record.key = Some((tenant.id.clone(), body.content.key.clone()));
+        record.key = Some((tenant.id.clone(), content.key.clone()));
         record.seq = Some(hot.next_seq);
         tx.records.put(keys::listed(&tenant.id, hot.next_seq), tag.0.to_vec());
     }
     let seq = record.seq.expect("it was listed with its first body");
-    tx.records.put(keys::body(seq, record.contents.len() - 1), crate::codec::encode(&body));
+    tx.records.put(keys::body(seq, record.contents.len() - 1), packed);
     tx.facts.push(Fact::EventAccepted {
         tenant: tenant.id.clone(),
-        key: body.content.key.clone(),
+        key: content.key.clone(),
         content_hash,
-        origin_cloud: body.envelope.origin_cloud.clone(),
+        origin_cloud: envelope.origin_cloud.clone(),
     });
     let unanswered = tx.state.may_vote() && !record.has_vote_of(&tx.state.me);
     if unanswered && tenant.confirm == Confirm::Auto {
-        vote(tx, tenant, &mut record, body.content, body.envelope, content_hash, Verdict::Confirm)?;
+        vote(tx, tenant, &mut record, content, envelope, content_hash, Verdict::Confirm)?;
     } else if unanswered && record.contents.len() == 1 {
         // Whoever mirrors this log learns that there is a body to fetch, also when its origin is gone.
         append_own(tx, &Leaf::Held { config: 0, tag })?;

@@ -102,9 +102,8 @@ fn level(genesis: &Genesis, votes: &[VoteFact], flagged: CloudSet) -> (Level, Op
     let may_vote = |cloud: &usize| !voted.contains(*cloud) && !flagged.contains(*cloud);
     let silent = genesis.weight_of(genesis.everybody().iter().filter(may_vote).collect());
     let voters_for = |content: Hash| votes.iter().filter(move |vote| vote.confirms(content)).map(|vote| vote.cloud);
-    let reachable = |content: &Hash| {
-        silent + genesis.weight_of(voters_for(*content).collect()) >= u64::from(genesis.quorum)
-    };
+    let reachable =
+        |content: &Hash| silent + genesis.weight_of(voters_for(*content).collect()) >= u64::from(genesis.quorum);
     let open = silent >= u64::from(genesis.quorum) || contents.iter().any(reachable);
     (if open { Level::Pending } else { Level::Quarantined }, None, false)
 }

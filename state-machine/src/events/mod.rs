@@ -9,8 +9,8 @@ pub use apply::{MAX_CONTENTS, MAX_MISSING};
 pub(crate) use apply::{answer_again, apply, receive, vote_on_held};
 pub use level::{Level, Marks, Standing, VoteFact, standing};
 pub(crate) use record::BodyRef;
+pub use record::{Body, Branch, EventRecord, PackedBody, RecordedVote};
 pub(crate) use stored::{decode, encode};
-pub use record::{Body, Branch, EventRecord, RecordedVote};
 
 use crate::content::Content;
 use crate::ids::{CloudId, EventKey, Hash, Tag, TenantId};

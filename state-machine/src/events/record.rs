@@ -1,6 +1,7 @@
 //! The stored form of an event: its votes by cloud, and its bodies by content.
 
 use super::level::{Level, Marks};
+use crate::codec::CodecError;
 use crate::content::{Content, Envelope};
 use crate::ids::{CloudId, EpochId, EventKey, Hash, Tag, TenantId};
 use crate::tenants::TenantSignature;
@@ -93,18 +94,67 @@ impl EventRecord {
     }
 }
 
-/// One content of a key, with the first envelope seen for it: as it is stored, and as clouds send it to each other.
+/// One content of a key, with the first envelope seen for it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Body {
-    pub content: Content,
+    /// First, so that the origin is found without decoding the rest.
     pub envelope: Envelope,
+    pub content: Content,
     pub signature: Option<TenantSignature>,
+}
+
+/// A [`Body`] in the bytes in which it is stored: clouds send these to each other, and whoever passes one on need not
+/// decode it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct PackedBody(Vec<u8>);
+
+impl PackedBody {
+    pub fn of(body: &Body) -> Self {
+        Self(crate::codec::encode(body))
+    }
+
+    pub(crate) fn stored(bytes: Vec<u8>) -> Self {
+        Self(bytes)
+    }
+
+    pub(crate) fn bytes(&self) -> &[u8] {
+        &self.0
+    }
+
+    pub fn len(&self) -> usize {
+        self.0.len()
+    }
+
+    pub fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+
+    pub fn unpack(&self) -> Result<Body, CodecError> {
+        crate::codec::decode(&self.0)
+    }
+
+    /// The cloud where it was submitted.
+    pub(crate) fn origin(&self) -> Result<CloudId, CodecError> {
+        crate::codec::decode_first(&self.0)
+    }
+}
+
+impl Serialize for PackedBody {
+    fn serialize<S: serde::Serializer>(&self, s: S) -> Result<S::Ok, S::Error> {
+        s.serialize_bytes(&self.0)
+    }
+}
+
+impl<'de> Deserialize<'de> for PackedBody {
+    fn deserialize<D: serde::Deserializer<'de>>(d: D) -> Result<Self, D::Error> {
+        crate::codec::bytes(d).map(Self)
+    }
 }
 
 /// A [`Body`] to be written: the same bytes, without a copy of what the command holds.
 #[derive(Serialize)]
 pub(crate) struct BodyRef<'a> {
-    pub content: &'a Content,
     pub envelope: &'a Envelope,
+    pub content: &'a Content,
     pub signature: &'a Option<TenantSignature>,
 }

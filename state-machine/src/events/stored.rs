@@ -134,7 +134,8 @@ pub(crate) fn decode(tag: Tag, bytes: &[u8], epochs: &Epochs) -> Result<EventRec
             at => epochs.get(at as usize - 1).cloned().ok_or_else(|| CodecError(format!("no epoch {at} is known")))?,
         };
         let index = from.number()?;
-        let answer = answers.get(from.number()? as usize).ok_or_else(|| CodecError("a vote without an answer".into()))?;
+        let answer =
+            answers.get(from.number()? as usize).ok_or_else(|| CodecError("a vote without an answer".into()))?;
         let &(config, content, envelope) = answer;
         let verdict = if bits & REJECTS == 0 { Verdict::Confirm } else { Verdict::RejectOperator };
         let branch = match bits & BRANCHED {

@@ -135,12 +135,10 @@ fn take_leaves(tx: &mut Tx<'_>, at: &(CloudId, EpochId), fresh: &[Leaf], run: Ru
 /// as a note covers both.
 fn take_vote(tx: &mut Tx<'_>, found: RecordedVote) -> Result<(), Broken> {
     let tag: Tag = found.vote.tag;
-    let (mut record, changed) = tx.take_record(&tag)?.unwrap_or_else(|| (EventRecord::new(tag), false));
+    let (mut record, changed) = tx.take_record(&tag)?.unwrap_or_else(|| (Box::new(EventRecord::new(tag)), false));
     if record.votes.iter().any(|vote| vote.cloud == found.cloud && vote.says_the_same(&found) && vote.branch.is_none())
     {
-        if changed {
-            tx.put_record(record);
-        }
+        tx.give_back(record, changed);
         return Ok(());
     }
     if record.has_vote_of(&found.cloud) && !mutant!(DoubleVoteNotLookedFor) {

@@ -8,7 +8,7 @@ pub(crate) use apply::{apply, keep_misfit, take_strays, touch};
 pub use serve::Dispute;
 
 use crate::epochs::Opening;
-use crate::events::Body;
+use crate::events::PackedBody;
 use crate::ids::{CloudId, EpochId, Hash};
 use crate::transparency::{Leaf, SignedNote};
 use serde::{Deserialize, Serialize};
@@ -33,14 +33,14 @@ pub struct LogChunk {
     /// Consistency proof from the run's end to the note's size; empty if they are equal.
     pub consistency: Vec<Hash>,
     /// Bodies of the events among the leaves that were submitted at this log's own cloud.
-    pub bodies: Vec<Body>,
+    pub bodies: Vec<PackedBody>,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Command {
     /// Chunks whose note signatures, and bodies whose tenant signatures, the proposing leader has
     /// verified. Apply recomputes every root itself.
-    Ingest { chunks: Vec<LogChunk>, bodies: Vec<Body> },
+    Ingest { chunks: Vec<LogChunk>, bodies: Vec<PackedBody> },
     /// An epoch of another cloud, certified by its root key (verified again by apply).
     Introduce(Opening),
 }

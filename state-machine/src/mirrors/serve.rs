@@ -1,14 +1,12 @@
 //! Reading logs for other clouds and outside auditors: chunks, bodies, leaves, roots and proofs.
 
 use super::{LogChunk, MAX_CHUNK_BYTES, MAX_CHUNK_LEAVES};
-use crate::content::Content;
-use crate::events::{Body, RecordedVote};
+use crate::events::{PackedBody, RecordedVote};
 use crate::evidence::Statement;
 use crate::ids::{CloudId, EpochId, Hash, Tag};
 use crate::ledger::{Log, StoredNodes};
 use crate::records::{Broken, Records};
 use crate::state::State;
-use crate::tenants::TenantSignature;
 use crate::transparency::{Leaf, SignedNote, consistency_proof, inclusion_proof};
 
 /// What a vote's leaf costs on the wire, about.
@@ -46,9 +44,11 @@ impl State {
             let index = from + leaves.len() as u64;
             let leaf = run.next().ok_or_else(|| Broken(format!("log {cloud}/{epoch} lacks leaf {index}")))?;
             if let Some(tag) = leaf.tag() {
-                for body in self.held(records, &tag)?.into_iter().filter(|b| b.envelope.origin_cloud == *cloud) {
-                    bytes += body.weight();
-                    bodies.push(body);
+                for body in self.held(records, &tag)? {
+                    if body.origin()? == *cloud {
+                        bytes += body.len();
+                        bodies.push(body);
+                    }
                 }
             }
             bytes += LEAF_BYTES;
@@ -129,7 +129,7 @@ impl State {
     }
 
     /// The bodies of these tags, as far as held.
-    pub fn bodies(&self, records: &dyn Records, tags: &[Tag]) -> Result<Vec<Body>, Broken> {
+    pub fn bodies(&self, records: &dyn Records, tags: &[Tag]) -> Result<Vec<PackedBody>, Broken> {
         let mut bodies = Vec::new();
         for tag in tags {
             bodies.extend(self.held(records, tag)?);
@@ -137,9 +137,9 @@ impl State {
         Ok(bodies)
     }
 
-    fn held(&self, records: &dyn Records, tag: &Tag) -> Result<Vec<Body>, Broken> {
-        let record = self.record(records, tag)?;
-        record.map_or(Ok(Vec::new()), |record| self.bodies_of(records, &record))
+    fn held(&self, records: &dyn Records, tag: &Tag) -> Result<Vec<PackedBody>, Broken> {
+        let Some(record) = self.seen(records, tag)? else { return Ok(Vec::new()) };
+        (0..record.contents.len()).map(|at| self.packed(records, &record, at)).collect()
     }
 
     /// Audits said by others that contradict this cloud's mirrors: somebody lied.
@@ -188,22 +188,5 @@ impl State {
 
     fn current_log(&self, cloud: &CloudId) -> Option<(EpochId, &Log)> {
         Some((*self.hot.current.get(cloud)?, self.log(cloud)?))
-    }
-}
-
-impl Body {
-    /// About how many bytes the body takes on the wire and in a command: bounds count all of it,
-    /// since attributes and batch paths can outweigh the payload by far.
-    pub fn weight(&self) -> usize {
-        /// Lengths, keys, hashes, the envelope and the signature.
-        const FIXED_BYTES: usize = 512;
-        let Content { key, attributes, content_type, payload, supersedes, .. } = &self.content;
-        let attributes: usize = attributes.iter().map(|(name, value)| name.len() + value.len() + 2).sum();
-        let keys: usize = supersedes.iter().chain([key]).map(|key| key.source().len() + key.id().len()).sum();
-        let path = match &self.signature {
-            Some(TenantSignature::Batch { path, .. }) => path.len() * 32,
-            Some(TenantSignature::Single { .. }) | None => 0,
-        };
-        payload.len() + content_type.len() + attributes + keys + path + self.envelope.region.len() + FIXED_BYTES
     }
 }

@@ -387,8 +387,7 @@ impl Clouds {
             .votes
             .iter()
             .map(|vote| {
-                let by: Vec<String> =
-                    state.genesis().names(state.audited_by(vote)).map(ToString::to_string).collect();
+                let by: Vec<String> = state.genesis().names(state.audited_by(vote)).map(ToString::to_string).collect();
                 let content = view
                     .bodies
                     .iter()

@@ -7,6 +7,7 @@ use super::tamper::{Hands, Lying, Message, now};
 use crate::sim::lane::Lane;
 use std::time::Duration;
 use tercet_core::epochs::Opening;
+use tercet_core::events::PackedBody;
 use tercet_core::ids::{EpochId, FedId};
 use tercet_core::mirrors::LogChunk;
 use tercet_core::signature::{Signature, SigningKey};
@@ -101,7 +102,9 @@ impl Lying for WrongDomain {
             Message::Reply(Reply::Chunk { chunk, .. }) if chunk.cloud == hands.cloud && hands.once_in(2) => {
                 if hands.once_in(2) && !chunk.bodies.is_empty() {
                     for body in &mut chunk.bodies {
-                        body.signature = Some(tenant_signature(hands, &body.content.hash()));
+                        let mut forged = body.unpack().expect("an honest node packed it");
+                        forged.signature = Some(tenant_signature(hands, &forged.content.hash()));
+                        *body = PackedBody::of(&forged);
                         hands.did("tenants' signatures over another object");
                     }
                 } else {

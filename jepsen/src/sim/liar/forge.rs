@@ -6,7 +6,7 @@ use super::super::cluster::node_key;
 use super::tamper::{Hands, Lying, Message, now};
 use crate::sim::lane::Lane;
 use std::time::Duration;
-use tercet_core::events::Body;
+use tercet_core::events::PackedBody;
 use tercet_core::ids::Hash;
 use tercet_core::mirrors::LogChunk;
 use tercet_core::transparency::{Leaf, SignedNote};
@@ -104,14 +104,16 @@ fn forge_chunk(hands: &mut Hands, chunk: &mut LogChunk) {
 }
 
 /// Bodies that their tenant never signed so.
-fn forge_bodies(hands: &mut Hands, bodies: &mut [Body]) -> &'static str {
+fn forge_bodies(hands: &mut Hands, bodies: &mut [PackedBody]) -> &'static str {
     let unsigned = hands.once_in(2);
-    for body in bodies {
+    for packed in bodies {
+        let mut body = packed.unpack().expect("an honest node packed it");
         if unsigned {
             body.signature = None;
         } else {
             body.content.payload.extend_from_slice(b", as the liar has it");
         }
+        *packed = PackedBody::of(&body);
     }
     if unsigned { "bodies without a signature" } else { "bodies with another payload" }
 }

@@ -3,7 +3,7 @@
 use super::sim::{CLOUDS, Sim, cloud};
 use crate::federation::verify::{Checked, Verifier};
 use std::sync::Arc;
-use tercet_core::events::Level;
+use tercet_core::events::{Level, PackedBody};
 use tercet_core::mirrors::LogChunk;
 use tercet_core::signature::SigningKey;
 use tercet_core::tenants::TenantSignature;
@@ -55,12 +55,13 @@ async fn a_body_is_admitted_only_under_its_tenants_signature() {
     };
     assert_eq!(bodies(check(&sim, honest.clone()).await), 1);
     let strange = SigningKey::from_seed(&[8; 32]);
-    let hash = honest.bodies[0].content.hash();
-    let (mut unsigned, mut foreign, mut other) = (honest.clone(), honest.clone(), honest.clone());
-    unsigned.bodies[0].signature = None;
-    foreign.bodies[0].signature = Some(TenantSignature::sign(&fed, &hash, &strange));
-    other.bodies[0].content.payload = b"2".to_vec();
+    let body = honest.bodies[0].unpack().unwrap();
+    let (mut unsigned, mut foreign, mut other) = (body.clone(), body.clone(), body.clone());
+    unsigned.signature = None;
+    foreign.signature = Some(TenantSignature::sign(&fed, &body.content.hash(), &strange));
+    other.content.payload = b"2".to_vec();
     for forged in [unsigned, foreign, other] {
+        let forged = LogChunk { bodies: vec![PackedBody::of(&forged)], ..honest.clone() };
         assert_eq!(bodies(check(&sim, forged).await), 0);
     }
     sim.stop().await;
