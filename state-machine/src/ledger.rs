@@ -206,6 +206,43 @@ pub(crate) fn append(
     Ok(index)
 }
 
+/// Bytes of an event in a listing: its position in this cloud's list of all events, and its tag.
+const LISTED_BYTES: usize = 40;
+
+/// Lists an event of a tenant. Positions count the events of all tenants, so a tile holds those of one tenant among sixteen.
+pub(crate) fn list(records: &mut dyn RecordsMut, tenant: &TenantId, seq: u64, tag: &Tag) -> Result<(), Broken> {
+    let mut listed = [0; LISTED_BYTES];
+    listed[..8].copy_from_slice(&seq.to_be_bytes());
+    listed[8..].copy_from_slice(&tag.0);
+    records.append(keys::listed(tenant, seq), &listed)
+}
+
+/// Events of a tenant from a position on, at most `limit`.
+pub(crate) fn listed(
+    records: &dyn Records,
+    tenant: &TenantId,
+    from: u64,
+    limit: usize,
+) -> Result<Vec<(u64, Tag)>, Broken> {
+    let mut found = Vec::new();
+    // One more: of the first tile, all may be of earlier positions.
+    let tiles = records.scan(&keys::listed(tenant, from), &keys::listed(tenant, u64::MAX), limit.saturating_add(1))?;
+    for (_, tile) in tiles {
+        let (events, rest) = tile.as_chunks::<LISTED_BYTES>();
+        if !rest.is_empty() {
+            return Err(Broken(format!("a listing of tenant {tenant} is cut short")));
+        }
+        for event in events {
+            let (seq, tag) = event.split_first_chunk().expect("40 bytes");
+            let seq = u64::from_be_bytes(*seq);
+            if seq >= from && found.len() < limit {
+                found.push((seq, Tag(tag.try_into().expect("32 bytes are left"))));
+            }
+        }
+    }
+    Ok(found)
+}
+
 /// The keys of all records. The first byte names the table.
 pub(crate) mod keys {
     use super::*;
@@ -254,10 +291,10 @@ pub(crate) mod keys {
         key
     }
 
-    /// A tenant's events in order of acceptance.
+    /// One tile of a tenant's events in order of acceptance, by the position of any of them: see [`list`].
     pub fn listed(tenant: &TenantId, seq: u64) -> Vec<u8> {
         let name = tenant.as_str().as_bytes();
-        [b"s".as_slice(), &[name.len() as u8], name, &seq.to_be_bytes()].concat()
+        [b"s".as_slice(), &[name.len() as u8], name, &(seq / TILE).to_be_bytes()].concat()
     }
 
     pub fn tenant(tenant: &TenantId) -> Vec<u8> {

@@ -7,7 +7,7 @@ use crate::events::{Body, Counts, EventRecord, Level, PackedBody, RecordedVote, 
 use crate::evidence::Evidence;
 use crate::genesis::{CloudSet, Genesis};
 use crate::ids::{CloudId, EpochId, EventKey, Hash, Tag, TenantId};
-use crate::ledger::{Log, StoredNodes, keys};
+use crate::ledger::{self, Log, StoredNodes, keys};
 use crate::records::{Broken, Records};
 use crate::state::State;
 use crate::tenants::Tenant;
@@ -164,15 +164,11 @@ impl State {
         after: u64,
         limit: usize,
     ) -> Result<Vec<(u64, EventRecord)>, Broken> {
-        let (from, to) = (keys::listed(tenant, after.saturating_add(1)), keys::listed(tenant, u64::MAX));
-        let mut listed = Vec::new();
-        for (_, tag) in records.scan(&from, &to, limit)? {
-            let tag = Tag(tag.try_into().map_err(|_| Broken("a listing row is not a tag".into()))?);
+        let record = |(seq, tag)| {
             let record = self.record(records, &tag)?;
-            let record = record.ok_or_else(|| Broken(format!("event {tag} is listed and not stored")))?;
-            listed.push((record.seq.unwrap_or(0), record));
-        }
-        Ok(listed)
+            Ok((seq, record.ok_or_else(|| Broken(format!("event {tag} is listed and not stored")))?))
+        };
+        ledger::listed(records, tenant, after.saturating_add(1), limit)?.into_iter().map(record).collect()
     }
 
     /// Who audited a checkpoint that holds this vote, as confirmed here.

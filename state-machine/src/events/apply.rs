@@ -139,7 +139,7 @@ fn accept(
         }
         record.key = Some((tenant.id.clone(), content.key.clone()));
         record.seq = Some(hot.next_seq);
-        tx.records.put(keys::listed(&tenant.id, hot.next_seq), tag.0.to_vec());
+        ledger::list(tx.records, &tenant.id, hot.next_seq, &tag)?;
     }
     let seq = record.seq.expect("it was listed with its first body");
     tx.records.put(keys::body(seq, record.contents.len() - 1), packed);
