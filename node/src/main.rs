@@ -116,7 +116,9 @@ fn main() -> ExitCode {
     let cli = Cli::parse();
     let log = cli.log.clone();
     let done = start_logging(cli.log.as_deref(), &cli.command).and_then(|()| {
-        let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
+        // At least two, since a write to the log may hold one up.
+        let workers = std::thread::available_parallelism().map_or(2, |cores| cores.get().max(2));
+        let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(workers).enable_all().build()?;
         runtime.block_on(async {
             match cli.command {
                 Command::Run(run) => run_node(run).await,

@@ -23,9 +23,10 @@ use tokio::time::Instant;
 /// Pause after a round that found too few signatures: doubled each time, up to the longest.
 const RETRY: Duration = Duration::from_millis(50);
 const MAX_RETRY: Duration = Duration::from_secs(1);
-/// After a round the next one waits so long for each leaf that was new in it, up to the longest pause: a lone event waits
-/// for no company, and a busy cloud gathers more into each note.
-const GAP_PER_LEAF: Duration = Duration::from_micros(50);
+/// Rounds begin so far apart for each leaf that was new in the last one, within these bounds: a lone event waits for
+/// little company, and a busy cloud gathers more into each note.
+const GAP_PER_LEAF: Duration = Duration::from_micros(200);
+const MIN_GAP: Duration = Duration::from_micros(800);
 const MAX_GAP: Duration = Duration::from_millis(4);
 /// How long a note waits that tells of other logs alone: no event becomes FINAL here by it, and often more comes.
 const AUDIT_DELAY: Duration = Duration::from_millis(1);
@@ -135,8 +136,8 @@ async fn sign_on(shared: &Shared) -> Result<(), Broken> {
                 retry = RETRY;
                 last = Some(note.body.clone());
                 shared.signed.send_replace(Some(Arc::new(note)));
-                let gap = GAP_PER_LEAF.saturating_mul(u32::try_from(leaves).unwrap_or(u32::MAX)).min(MAX_GAP);
-                tokio::time::sleep_until(started + gap).await;
+                let gap = GAP_PER_LEAF.saturating_mul(u32::try_from(leaves).unwrap_or(u32::MAX));
+                tokio::time::sleep_until(started + gap.clamp(MIN_GAP, MAX_GAP)).await;
             }
             Err(reason) => {
                 Stats::add(&shared.board.stats.rounds_failed);

@@ -3,7 +3,7 @@
 
 use super::FactBatch;
 use super::flush::FlushControl;
-use super::log_store::off_worker;
+use super::log_store::{IN_PLACE_BYTES, off_worker};
 use super::machine::{EngineRecords, Machine, Overlay, Stored};
 use super::snapshot::{Builder, SnapshotData};
 use super::types::{LogId, Outcome, SnapshotMeta, StoredMembership, TypeConfig};
@@ -245,6 +245,13 @@ fn apply_one(machine: &mut Machine, id: LogId, payload: Payload) -> Result<(Outc
     Ok(result)
 }
 
+fn bytes((entry, _): &EntryResponder<TypeConfig>) -> usize {
+    match &entry.payload {
+        EntryPayload::Normal(proposal) => proposal.body.len(),
+        EntryPayload::Blank | EntryPayload::Membership(_) => 0,
+    }
+}
+
 /// openraft's view of the state machine.
 #[derive(Clone)]
 pub struct Applier {
@@ -268,7 +275,8 @@ impl RaftStateMachine<TypeConfig> for Applier {
         while let Some(batch) = entries.next().await {
             self.store.flush.wait_for_room(&self.store).await;
             let batch: Vec<_> = batch.into_iter().collect::<io::Result<_>>()?;
-            off_worker(self.store.engine.blocks(), || self.store.apply(batch)).map_err(io::Error::other)?;
+            let blocks = self.store.engine.blocks() && batch.iter().map(bytes).sum::<usize>() > IN_PLACE_BYTES;
+            off_worker(blocks, || self.store.apply(batch)).map_err(io::Error::other)?;
         }
         Ok(())
     }
