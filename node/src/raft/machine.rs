@@ -244,7 +244,7 @@ mod tests {
         let mut model = MemoryRecords::default();
         let put = |overlay: &mut Overlay, model: &mut MemoryRecords, n: u8, value: u8| {
             // Every second one is an event's.
-            let key = if n % 2 == 0 { vec![n] } else { vec![EVENTS, n] };
+            let key = if n.is_multiple_of(2) { vec![n] } else { vec![EVENTS, n] };
             overlay.put(key.clone(), vec![value]);
             model.put(key, vec![value]);
         };
