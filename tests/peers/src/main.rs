@@ -3,6 +3,7 @@
 
 mod etcd;
 mod grow;
+mod nine;
 mod plot;
 mod stretch;
 mod table;
@@ -29,8 +30,6 @@ const SWEEP: [u32; 5] = [1, 4, 16, 64, 256];
 const SWEEP_BATCHES: [u32; 4] = [1, 2, 4, 16];
 /// How often a certificate is verified.
 const VERIFICATIONS: u32 = 200;
-/// How often a leader is killed.
-const LEADER_KILLS: usize = 3;
 /// How long after a kill a cloud's loss may show.
 const SETTLE: Duration = Duration::from_secs(1);
 
@@ -104,7 +103,7 @@ fn run(cli: &Cli) -> Result<()> {
     let mut points = vec![("etcd, 3 nodes: puts".to_owned(), peer.points.clone())];
     let mut raw = BTreeMap::new();
     small(cli, &peer, &mut rows, &mut points, &mut raw)?;
-    large(cli, &peer, &mut rows, &mut raw)?;
+    nine::measure(cli, &peer, &mut rows, &mut raw)?;
     rows.extend(stretch::measure(cli, &runtime)?);
     let grown = cli.grow.map(|events| grow::measure(cli, events)).transpose()?;
     if let Some(grown) = &grown {
@@ -282,62 +281,4 @@ fn certificate(cluster: &Cluster) -> Result<[Row; 2]> {
         Row::plain("a certificate", format!("{} bytes", bytes.len()), "6144 bytes").judged(bytes.len() <= 6144),
         Row::plain("verifying it", format!("{ms:.2} ms"), "2 ms").judged(ms <= 2.0),
     ])
-}
-
-/// Three clouds of three nodes.
-fn large(cli: &Cli, peer: &Peer, rows: &mut Vec<Row>, raw: &mut BTreeMap<&'static str, Value>) -> Result<()> {
-    let mut cluster = Cluster::large();
-    let seconds = cli.duration.as_secs().max(4);
-    progress("Tercet, nine idle nodes");
-    std::thread::sleep(SETTLE * 3);
-    let idle = idle_cores(&cluster, cli.duration.min(Duration::from_secs(10)));
-    let payload_bytes = cli.payload_bytes;
-    let events = Events { clients: BATCHES.0, batch: BATCHES.1, payload_bytes, seconds, rate: None, sealed: false };
-    progress("Tercet, nine nodes, full load in batches");
-    let batched = tercet::bench(&cluster, events, None)?;
-    progress("Tercet, nine nodes, full load of single events");
-    let single = tercet::bench(&cluster, Events { clients: CLIENTS, batch: 1, ..events }, None)?;
-    rows.push(Row::ratio(
-        "final_events_per_s_batched_nine_nodes",
-        format!("FINAL events/s in batches of {}, 3 clouds of 3 nodes", BATCHES.1),
-        (batched.per_second(), peer.full, "/s"),
-        2.0,
-    ));
-    rows.push(Row::ratio(
-        "final_events_per_s_single_nine_nodes",
-        format!("FINAL events/s one by one, {CLIENTS} clients, 3 clouds of 3 nodes"),
-        (single.per_second(), peer.full, "/s"),
-        2.0,
-    ));
-    rows.push(Row::plain("nine idle nodes", format!("{:.1} % of one core", idle * 100.0), "3 %").judged(idle <= 0.03));
-    let mut worst: f64 = 0.0;
-    for number in 1..=LEADER_KILLS {
-        progress(&format!("Tercet, leader killed ({number} of {LEADER_KILLS})"));
-        // Fifty a second, asked of that cloud alone: the longest latency is how long there was no FINAL.
-        let steady = Events { clients: 16, batch: 1, rate: Some(50), seconds: 10, ..events };
-        let leader = cluster.leader("gcp");
-        let killed = tercet::bench_while(&mut cluster, steady, Some("gcp"), Duration::from_secs(4), |cluster| {
-            cluster.kill(&leader);
-        })?;
-        worst = worst.max(killed.latency("max") / 1000.0);
-        cluster.run_cloud("gcp");
-    }
-    rows.push(
-        Row::plain("leader killed: longest time without FINAL at that cloud", format!("{worst:.2} s"), "3 s")
-            .judged(worst <= 3.0),
-    );
-    raw.insert("batchedNine", batched.0);
-    raw.insert("singleNine", single.0);
-    Ok(())
-}
-
-/// Cores that all nodes of the cluster use while nobody asks for anything.
-fn idle_cores(cluster: &Cluster, time: Duration) -> f64 {
-    let clouds = tercet_tests::CLOUDS.into_iter();
-    let pids: Vec<u32> = clouds.flat_map(|cloud| cluster.nodes(cloud)).map(|node| cluster.pid(&node) as u32).collect();
-    let total =
-        || pids.iter().filter_map(|pid| ::tercet::usage::Usage::of(*pid)).map(|usage| usage.cpu_ms).sum::<u64>();
-    let before = total();
-    std::thread::sleep(time);
-    (total() - before) as f64 / 1000.0 / time.as_secs_f64()
 }

@@ -20,7 +20,7 @@ pub fn measure(cli: &Cli, runtime: &tokio::runtime::Runtime) -> Result<Vec<Row>>
     crate::progress("etcd, stretched");
     let theirs = runtime.block_on(etcd_p50s(cli, seconds))?;
     crate::progress("Tercet, stretched");
-    let ours = tercet_p50s(cli, seconds)?;
+    let (ours, sealed) = tercet_p50s(cli, seconds)?;
     let mut rows = Vec::new();
     for (at, cloud) in CLOUDS.iter().enumerate() {
         let nearest = ROUND_TRIPS_MS[at].into_iter().filter(|ms| *ms > 0).min().unwrap_or(0) as f64;
@@ -29,14 +29,25 @@ pub fn measure(cli: &Cli, runtime: &tokio::runtime::Runtime) -> Result<Vec<Row>>
         let measured = format!("{:.1} ms", ours[at]);
         rows.push(Row::plain(&what, measured, &format!("at most {most:.0} ms")).judged(ours[at] <= most));
     }
+    let behind: Vec<f64> = sealed.iter().zip(&ours).map(|(sealed, ours)| (sealed - ours).max(0.0)).collect();
+    let farthest = ROUND_TRIPS_MS.map(|trips| trips.into_iter().max().unwrap_or(0) as f64);
+    let [one, two, three] = farthest;
+    rows.push(
+        Row::plain(
+            "SEALED behind FINAL over those links, p50, each place",
+            behind.iter().map(|ms| format!("{ms:.1}")).collect::<Vec<_>>().join(", ") + " ms",
+            &format!("{one}, {two}, {three} ms: a round trip to the farther cloud"),
+        )
+        .judged(behind.iter().zip(farthest).all(|(behind, farthest)| *behind <= farthest)),
+    );
     let mean = |values: &[f64]| values.iter().sum::<f64>() / values.len() as f64;
     let what = "mean over clients in all three places, against etcd stretched over the same links".to_owned();
     rows.push(Row::at_most("stretched_mean", what, (mean(&ours), mean(&theirs), "ms"), 1.0));
     Ok(rows)
 }
 
-/// The median at each place, in milliseconds.
-fn tercet_p50s(cli: &Cli, seconds: u64) -> Result<Vec<f64>> {
+/// The medians at each place, in milliseconds: until FINAL, and until SEALED.
+fn tercet_p50s(cli: &Cli, seconds: u64) -> Result<(Vec<f64>, Vec<f64>)> {
     let mut cluster = Cluster::small();
     cluster.stop();
     let data = cluster.data_dir();
@@ -55,7 +66,11 @@ fn tercet_p50s(cli: &Cli, seconds: u64) -> Result<Vec<f64>> {
         cluster.run_with(&node, &file);
     }
     let events = Events { clients: 1, batch: 1, payload_bytes: cli.payload_bytes, seconds, rate: None, sealed: false };
-    CLOUDS.iter().map(|cloud| Ok(tercet::bench(&cluster, events, Some(cloud))?.latency("p50"))).collect()
+    let p50s = |sealed| {
+        let p50 = |cloud: &&str| Ok(tercet::bench(&cluster, Events { sealed, ..events }, Some(cloud))?.latency("p50"));
+        CLOUDS.iter().map(p50).collect::<Result<Vec<f64>>>()
+    };
+    Ok((p50s(false)?, p50s(true)?))
 }
 
 /// Messages between two etcd nodes come down the stream that the receiver opened at the sender, so a delay on the way back
