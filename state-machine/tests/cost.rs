@@ -81,6 +81,6 @@ fn an_event_costs_a_bounded_number_of_allocations_rows_and_bytes() {
     eprintln!(
         "an event: {submitted:.1} allocations to submit, {exchanged:.1} until SEALED on three clouds; {rows:.2} rows, {bytes:.0} bytes"
     );
-    assert!(submitted <= 60.0 && exchanged <= 600.0, "{submitted:.1} and {exchanged:.1} allocations");
-    assert!(rows <= 3.5 && bytes <= 1_750.0, "{rows:.2} rows, {bytes:.0} bytes");
+    assert!(submitted <= 55.0 && exchanged <= 250.0, "{submitted:.1} and {exchanged:.1} allocations");
+    assert!(rows <= 2.7 && bytes <= 1_250.0, "{rows:.2} rows, {bytes:.0} bytes");
 }

@@ -161,5 +161,8 @@ pub fn signal(pid: i32, signal: Signal) {
 pub fn is_alive(pid: i32) -> bool {
     let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
     let state = stat.rsplit_once(") ").and_then(|(_, rest)| rest.chars().next());
-    state.is_some_and(|state| state != 'Z' && state != 'X')
+    let ended = state.is_none_or(|state| matches!(state, 'Z' | 'X'));
+    // The first thread of a killed process may be gone while another one waits for the disk, and holds ports and files.
+    let threads = std::fs::read_dir(format!("/proc/{pid}/task")).map_or(0, Iterator::count);
+    !ended || threads > 1
 }
