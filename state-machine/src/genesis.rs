@@ -42,7 +42,7 @@ impl CloudSet {
 
     /// Those of either.
     #[must_use]
-    pub fn and(self, others: Self) -> Self {
+    pub fn union(self, others: Self) -> Self {
         Self(self.0 | others.0)
     }
 

@@ -300,6 +300,17 @@ impl Cluster {
         self.runs.remove(node);
     }
 
+    /// Kills a follower of a cloud and removes what its disk held, but its keys. Returns which one; it does not run.
+    pub fn wipe_follower(&mut self, cloud: &str) -> String {
+        let leader = self.leader(cloud);
+        let node = self.nodes(cloud).into_iter().find(|node| *node != leader).expect("there are followers");
+        self.kill(&node);
+        for part in ["raft", "state"] {
+            std::fs::remove_dir_all(self.data_dir().join("nodes").join(&node).join(part)).expect("it was there");
+        }
+        node
+    }
+
     /// `kill -9` of all nodes of a cloud, at once.
     pub fn kill_cloud(&mut self, cloud: &str) {
         let nodes: Vec<String> = self.nodes(cloud).into_iter().filter(|node| self.is_alive(node)).collect();

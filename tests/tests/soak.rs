@@ -37,12 +37,7 @@ fn nine_nodes_purge_their_logs_under_full_load_and_none_ends() {
             assert!(process::is_alive(*pid), "{node} ended after {:?}", begun.elapsed());
         }
         if wiped.is_none() && begun.elapsed() > Duration::from_secs(minutes * 20) {
-            let leader = cluster.leader("gcp");
-            let node = cluster.nodes("gcp").into_iter().find(|node| *node != leader).expect("a follower");
-            cluster.kill(&node);
-            for part in ["raft", "state"] {
-                std::fs::remove_dir_all(cluster.data_dir().join("nodes").join(&node).join(part)).expect("it was there");
-            }
+            let node = cluster.wipe_follower("gcp");
             let since = Instant::now();
             cluster.run(&node);
             pids.insert(node.clone(), cluster.pid(&node));

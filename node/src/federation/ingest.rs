@@ -111,7 +111,7 @@ fn gather(first: Piece, held: &mut Option<Piece>, queue: &mut mpsc::Receiver<Pie
 }
 
 fn weight(bodies: &[PackedBody]) -> usize {
-    bodies.iter().map(PackedBody::len).sum()
+    bodies.iter().map(PackedBody::size).sum()
 }
 
 /// What an outcome says of a chunk beside what became of it: the serial of its subscription, and its note.

@@ -266,7 +266,7 @@ fn bodies(shared: &Shared, tags: &[Tag]) -> Result<Vec<PackedBody>, Broken> {
     let (mut found, mut size) = (Vec::new(), 0);
     for tag in tags.iter().take(MAX_ASKED_TAGS) {
         let held = shared.replica.read(|view| view.state.bodies(view.records, std::slice::from_ref(tag)))?;
-        size += held.iter().map(PackedBody::len).sum::<usize>();
+        size += held.iter().map(PackedBody::size).sum::<usize>();
         found.extend(held);
         if size >= MAX_ANSWER_BYTES {
             break;

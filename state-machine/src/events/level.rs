@@ -115,7 +115,7 @@ fn content_level(genesis: &Genesis, votes: &[VoteFact], content: Hash, waived: C
     // they were audited by whoever audited any of them.
     let (mut audits, mut voters) = ([waived; CLOUDS], CloudSet::default());
     for vote in votes.iter().filter(|vote| vote.confirms(content)) {
-        audits[vote.cloud] = audits[vote.cloud].with(vote.cloud).and(vote.audited_by);
+        audits[vote.cloud] = audits[vote.cloud].with(vote.cloud).union(vote.audited_by);
         voters = voters.with(vote.cloud);
     }
     let quorum = if mutant!(QuorumOfOne) { 1 } else { u64::from(genesis.quorum) };

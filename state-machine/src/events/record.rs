@@ -1,4 +1,4 @@
-//! The stored form of an event: its votes by cloud, and its bodies by content.
+//! What a cloud knows of an event: its votes by cloud, and its bodies by content.
 
 use super::level::{Level, Marks};
 use crate::codec::CodecError;
@@ -121,12 +121,9 @@ impl PackedBody {
         &self.0
     }
 
-    pub fn len(&self) -> usize {
+    /// In bytes.
+    pub fn size(&self) -> usize {
         self.0.len()
-    }
-
-    pub fn is_empty(&self) -> bool {
-        self.0.is_empty()
     }
 
     pub fn unpack(&self) -> Result<Body, CodecError> {

@@ -46,7 +46,7 @@ impl State {
             if let Some(tag) = leaf.tag() {
                 for body in self.held(records, &tag)? {
                     if body.origin()? == *cloud {
-                        bytes += body.len();
+                        bytes += body.size();
                         bodies.push(body);
                     }
                 }

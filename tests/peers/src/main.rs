@@ -243,14 +243,10 @@ fn small(
     let killed = tercet::bench_while(&mut cluster, events(CLIENTS, 1, seconds), None, kill, |cluster| {
         cluster.kill_cloud("gcp");
     })?;
-    let (course, slot) = killed.course();
-    let at = |time: Duration| (time.as_millis() / slot.as_millis()) as usize;
-    let mean = |slots: &[u64]| slots.iter().sum::<u64>() as f64 / slots.len().max(1) as f64;
     // The program takes a moment to start, so the kill comes a little before its time.
-    let begun = at(Duration::from_millis(500));
-    let before = mean(course.get(begun..at(kill).saturating_sub(begun)).unwrap_or(&[]));
-    let end = course.len().min(at(Duration::from_secs(seconds)));
-    let after = mean(course.get(at(kill + SETTLE)..end).unwrap_or(&[]));
+    let begun = Duration::from_millis(500);
+    let before = killed.mean(begun, kill.saturating_sub(begun));
+    let after = killed.mean(kill + SETTLE, Duration::from_secs(seconds));
     rows.push(Row {
         key: Some("throughput_without_one_cloud"),
         ratio: Some(after / before),

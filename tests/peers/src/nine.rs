@@ -94,13 +94,9 @@ fn rejoining(cluster: &mut Cluster, load: Events, rows: &mut Vec<Row>) -> Result
     let (mut begun, mut took) = (Duration::ZERO, None);
     let started = Instant::now();
     let measured: Bench = tercet::bench_while(cluster, load, None, wipe, |cluster| {
-        let leader = cluster.leader("gcp");
-        let node = cluster.nodes("gcp").into_iter().find(|node| *node != leader).expect("there are followers");
         begun = started.elapsed();
-        cluster.kill(&node);
-        for part in ["raft", "state"] {
-            std::fs::remove_dir_all(cluster.data_dir().join("nodes").join(&node).join(part)).expect("it was there");
-        }
+        let node = cluster.wipe_follower("gcp");
+        let leader = cluster.leader("gcp");
         let since = Instant::now();
         cluster.run(&node);
         let applied = |node: &str| cluster.status(node).ok().and_then(|status| status["applied"].as_u64());
@@ -112,12 +108,9 @@ fn rejoining(cluster: &mut Cluster, load: Events, rows: &mut Vec<Row>) -> Result
             std::thread::sleep(Duration::from_millis(200));
         }
     })?;
-    let (course, slot) = measured.course();
-    let at = |time: Duration| ((time.as_millis() / slot.as_millis()) as usize).min(course.len());
-    let mean = |slots: &[u64]| slots.iter().sum::<u64>() as f64 / slots.len().max(1) as f64;
     let end = begun + took.unwrap_or(REJOIN_LIMIT);
-    let before = mean(&course[at(begun / 2)..at(begun)]);
-    let meanwhile = mean(&course[at(begun)..at(end.min(Duration::from_secs(load.seconds)))]);
+    let before = measured.mean(begun / 2, begun);
+    let meanwhile = measured.mean(begun, end.min(Duration::from_secs(load.seconds)));
     let back =
         took.map_or_else(|| "not back in time".to_owned(), |took| format!("back after {:.0} s", took.as_secs_f64()));
     rows.push(Row {

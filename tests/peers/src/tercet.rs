@@ -45,10 +45,13 @@ impl Bench {
         self.0["nodes"].as_array().into_iter().flatten()
     }
 
-    /// Events in each slot of the run, and how long a slot is.
-    pub fn course(&self) -> (Vec<u64>, Duration) {
-        let slots = self.0["course"].as_array().into_iter().flatten().filter_map(Value::as_u64).collect();
-        (slots, Duration::from_millis(self.0["slotMs"].as_u64().unwrap_or(100)))
+    /// Events in a slot of the run on average, between two points of it.
+    pub fn mean(&self, from: Duration, to: Duration) -> f64 {
+        let course: Vec<u64> = self.0["course"].as_array().into_iter().flatten().filter_map(Value::as_u64).collect();
+        let slot_ms = u128::from(self.0["slotMs"].as_u64().unwrap_or(100));
+        let at = |time: Duration| ((time.as_millis() / slot_ms) as usize).min(course.len());
+        let slots = course.get(at(from)..at(to)).unwrap_or(&[]);
+        slots.iter().sum::<u64>() as f64 / slots.len().max(1) as f64
     }
 }
 
