@@ -5,7 +5,8 @@ use super::FactBatch;
 use super::flush::FlushControl;
 use super::log_store::{IN_PLACE_BYTES, off_worker};
 use super::machine::{EngineRecords, Machine, Overlay, Stored};
-use super::snapshot::{Builder, SnapshotData};
+use super::sessions::Sessions;
+use super::snapshot::{Builder, Snapshot, SnapshotData};
 use super::types::{LogId, Outcome, SnapshotMeta, StoredMembership, TypeConfig};
 use crate::storage::Engine;
 use crate::storage::wal::Log;
@@ -66,6 +67,7 @@ pub struct Store {
     recent: Mutex<Recent>,
     pub failed: watch::Sender<Option<String>>,
     pub flush: FlushControl,
+    pub sessions: Sessions,
 }
 
 impl Store {
@@ -77,6 +79,7 @@ impl Store {
         region: String,
         engine: Arc<dyn Engine>,
         log: Arc<dyn Log>,
+        sessions: Sessions,
     ) -> Result<Self, Broken> {
         let stored = match Stored::read(&*engine)? {
             Some(stored) if stored.complete => stored,
@@ -103,6 +106,7 @@ impl Store {
             recent: Mutex::new(Recent { after: applied, ..Recent::default() }),
             failed: watch::Sender::new(None),
             flush: FlushControl::new(next),
+            sessions,
         })
     }
 
@@ -292,9 +296,7 @@ impl RaftStateMachine<TypeConfig> for Applier {
         })
     }
 
-    async fn get_current_snapshot(
-        &mut self,
-    ) -> io::Result<Option<openraft::alias::SnapshotOf<TypeConfig, SnapshotData>>> {
-        Ok(super::snapshot::current(&self.store).await)
+    async fn get_current_snapshot(&mut self) -> io::Result<Option<Snapshot>> {
+        Ok(super::snapshot::current(&self.store))
     }
 }

@@ -13,7 +13,8 @@
 use super::apply::{Applier, Store};
 use super::log_store::LogStore;
 use super::network::{Network, call};
-use super::snapshot::{self, Answer, Request, SnapshotData, Spool};
+use super::snapshot::{self, Answer, Request};
+use super::spool::Spool;
 use super::types::{LogId, Raft, position, saved_vote};
 use super::{Retention, Shared};
 use crate::peer::Method;
@@ -128,8 +129,7 @@ pub async fn run(shared: &Arc<Shared>, plan: Plan) -> anyhow::Result<Raft> {
         tracing::warn!(upto = target.index, "this node lost its log; it takes no part in votes until it has caught up");
     }
     let applier = Applier { store: shared.store.clone() };
-    let network =
-        Network { members: shared.members.clone(), peers: shared.peers.clone(), sessions: shared.sessions.clone() };
+    let network = Network { members: shared.members.clone(), peers: shared.peers.clone(), store: shared.store.clone() };
     let log = LogStore::new(shared.store.log.clone());
     let raft = Raft::new(shared.id, Arc::new(config(shared)?), network, log, applier).await.context("starting Raft")?;
     if initialise {
@@ -239,14 +239,13 @@ async fn fetch_state(shared: &Arc<Shared>, purged: Position) {
 
 async fn fetch_from(shared: &Arc<Shared>, member: &NodeId, purged: Position) -> anyhow::Result<Option<LogId>> {
     let opened = call(&shared.peers, member, Method::RaftSnapshot, &Request::Open, ASK_TIMEOUT).await?;
-    let Answer::Opened { session, meta } = opened else { anyhow::bail!("an unexpected answer") };
-    let upto = meta.last_log_id;
+    let Answer::Opened { session, applied } = opened else { anyhow::bail!("an unexpected answer") };
     anyhow::ensure!(
-        upto.as_ref().map(position) >= Some(purged),
+        applied.as_ref().map(position) >= Some(purged),
         "its flushed state is older than the start of this log"
     );
-    let spool = Spool::create(shared.spool_dir.as_deref(), session)?;
-    let spool = snapshot::fetch(&shared.peers, member, session, spool).await?;
-    snapshot::install(&shared.store, &meta, SnapshotData::Fetched(spool)).await?;
-    Ok(upto)
+    let spool = Spool::create(shared.store.sessions.spool_dir.as_deref(), &format!("rows-{session}"))?;
+    let fetched = snapshot::fetch(&shared.peers, member, session, spool).await?;
+    snapshot::install(&shared.store, &fetched.meta, fetched.snapshot).await?;
+    Ok(fetched.meta.last_log_id)
 }

@@ -1,8 +1,8 @@
 //! Moving applied changes from memory into the engine, in the background: last values, the hot
 //! rows and the applied index, as one generation. An idle node writes nothing.
 //!
-//! A flush never runs ahead of the log: an entry is on disk there before its effect is here. And
-//! it stands still while a snapshot streams out, which makes the engine a consistent picture.
+//! A flush never runs ahead of the log: an entry is on disk there before its effect is here. Those
+//! who read a snapshot are told what it changes.
 
 use super::apply::Store;
 use super::machine::Rows;
@@ -12,7 +12,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 use tercet_core::mutant;
 use tercet_core::records::{Broken, Row};
-use tokio::sync::{Notify, OwnedRwLockReadGuard, OwnedRwLockWriteGuard, RwLock, watch};
+use tokio::sync::{Mutex, MutexGuard, Notify, watch};
 use tokio::time::Instant;
 
 /// How long a change stays in memory at most, if the disk keeps up.
@@ -20,14 +20,8 @@ const FLUSH_AFTER: Duration = Duration::from_secs(1);
 /// Changed bytes that start a flush at once. An event's record changes with every vote and audit: the longer a flush
 /// waits, the more of these are one write.
 const FLUSH_BYTES: usize = 16 << 20;
-/// Changed bytes beyond which applying waits, and snapshot streams are broken off.
+/// Changed bytes beyond which applying waits.
 const MAX_UNFLUSHED_BYTES: usize = 128 << 20;
-/// How often a flush looks whether the streams that hold it are gone.
-const HELD_POLL: Duration = Duration::from_millis(20);
-
-/// Keeps the engine as it is. Readers of a snapshot share it.
-pub type Hold = OwnedRwLockReadGuard<()>;
-
 pub struct FlushControl {
     /// The index after the last entry whose effect is in the engine.
     pub flushed: watch::Sender<u64>,
@@ -35,9 +29,8 @@ pub struct FlushControl {
     pending: watch::Sender<Option<(Instant, usize)>>,
     forced: AtomicBool,
     wake: Notify,
-    hold: Arc<RwLock<()>>,
-    /// Set while memory runs out: holders let go.
-    pressure: AtomicBool,
+    /// Held by whoever changes the engine, and by whoever reads rows that have to be of one moment.
+    exclusive: Mutex<()>,
 }
 
 impl FlushControl {
@@ -47,8 +40,7 @@ impl FlushControl {
             pending: watch::Sender::new(None),
             forced: AtomicBool::new(false),
             wake: Notify::new(),
-            hold: Arc::default(),
-            pressure: AtomicBool::new(false),
+            exclusive: Mutex::default(),
         }
     }
 
@@ -56,25 +48,9 @@ impl FlushControl {
         self.pending.send_replace(Some((since, bytes)));
     }
 
-    /// Waits for a flush under way, then keeps the next one from starting.
-    pub async fn hold(&self) -> Hold {
-        self.hold.clone().read_owned().await
-    }
-
-    /// Keeps everybody from the engine.
-    pub async fn exclude(&self) -> OwnedRwLockWriteGuard<()> {
-        loop {
-            if let Ok(guard) = self.hold.clone().try_write_owned() {
-                return guard;
-            }
-            // Waiting in line would hold up further readers, and with them applying.
-            tokio::time::sleep(HELD_POLL).await;
-        }
-    }
-
-    /// Whether holders should let go: memory runs out.
-    pub fn under_pressure(&self) -> bool {
-        self.pressure.load(Ordering::Relaxed)
+    /// Keeps everybody else from the engine, in the order of asking.
+    pub async fn exclude(&self) -> MutexGuard<'_, ()> {
+        self.exclusive.lock().await
     }
 
     /// Flushes everything applied up to now, and waits for it. Returns early if the replica failed.
@@ -96,9 +72,7 @@ impl FlushControl {
             return;
         }
         tracing::warn!("applying waits: {MAX_UNFLUSHED_BYTES} bytes wait for a flush");
-        self.pressure.store(true, Ordering::Relaxed);
         self.flush_now(store).await;
-        self.pressure.store(false, Ordering::Relaxed);
     }
 
     /// Waits until a flush is due.
@@ -176,6 +150,7 @@ async fn write(store: &Arc<Store>, frozen: Arc<Rows>, more: Vec<Row>) -> Result<
     let work = move |store: &Store| {
         let mut rows = refs(&more);
         rows.extend(frozen.sorted());
+        store.sessions.note(&rows);
         store.engine.write(&rows)
     };
     blocking(store, work).await

@@ -14,12 +14,14 @@ mod machine;
 mod network;
 mod propose;
 mod serve;
+mod sessions;
 mod snapshot;
+mod spool;
 #[cfg(test)]
 mod tests;
 mod types;
 
-use crate::env::{Entropy, Env, WallClock};
+use crate::env::{Env, WallClock};
 use crate::peer::{Handler, Method, PeerClient};
 use crate::storage::Engine;
 use crate::storage::wal::{Log, MemoryLog, Wal};
@@ -29,6 +31,7 @@ use openraft::ReadPolicy;
 use openraft::ServerState;
 use openraft::async_runtime::WatchReceiver;
 use openraft::errors::{LinearizableReadError, RaftError};
+use sessions::Sessions;
 use std::borrow::Borrow;
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -141,12 +144,8 @@ struct Shared {
     store: Arc<Store>,
     raft: OnceLock<Raft>,
     peers: PeerClient,
-    entropy: Arc<dyn Entropy>,
     /// The logged time never follows it; only a planted bug would.
     wall: Arc<dyn WallClock>,
-    sessions: Arc<snapshot::Sessions>,
-    /// Where fetched snapshots are kept aside.
-    spool_dir: Option<PathBuf>,
     incoming: Mutex<Option<serve::Incoming>>,
     may_vote: AtomicBool,
     leadership: watch::Sender<Leadership>,
@@ -204,12 +203,14 @@ impl Replica {
         let place = place.with_context(|| format!("node {} is not among the members of its cloud", config.node))?;
         let alone = config.members.len() == 1;
         if let Some(dir) = &config.log_dir {
-            snapshot::Spool::remove_leftovers(dir).with_context(|| format!("cleaning {}", dir.display()))?;
+            spool::remove_leftovers(dir).with_context(|| format!("cleaning {}", dir.display()))?;
         }
         let (genesis, cloud, region, engine) = (config.genesis, config.cloud, config.region, config.engine);
         let blocks = engine.blocks();
+        let sessions = Sessions::new(config.log_dir, env.entropy);
         let open = move || -> anyhow::Result<(Store, boot::Plan)> {
-            let store = Store::open(genesis, cloud, region, engine, log).context("reading the applied state")?;
+            let store =
+                Store::open(genesis, cloud, region, engine, log, sessions).context("reading the applied state")?;
             let plan = boot::plan(&store, &*store.log, alone)?;
             Ok((store, plan))
         };
@@ -227,10 +228,7 @@ impl Replica {
             store: Arc::new(store),
             raft: OnceLock::new(),
             peers: peers.clone(),
-            entropy: env.entropy,
             wall: env.wall,
-            sessions: Arc::default(),
-            spool_dir: config.log_dir,
             incoming: Mutex::default(),
             may_vote: AtomicBool::new(true),
             leadership: watch::Sender::new(Leadership { term: 0, leader: None, is_leader: false }),
@@ -373,11 +371,12 @@ impl Replica {
         if shared.stopping.swap(true, Ordering::SeqCst) {
             return;
         }
+        // A snapshot that is being built waits for them.
+        shared.store.sessions.close_all();
         if let Some(raft) = shared.raft.get() {
             // A task that panicked was reported by `failed`.
             let _ = raft.shutdown().await;
         }
-        shared.sessions.sweep(true);
         // What is not flushed is applied again from the log.
         let flush = shared.store.flush.flush_now(&shared.store);
         if tokio::time::timeout(STOP_TIMEOUT, flush).await.is_err() {
@@ -463,6 +462,12 @@ async fn sweep(shared: Arc<Shared>) {
     let mut every = tokio::time::interval(SWEEP);
     loop {
         every.tick().await;
-        shared.sessions.sweep(shared.store.flush.under_pressure());
+        let metrics = shared.raft.get().map(openraft::Raft::metrics);
+        let matched = |member: &NodeId| {
+            let place = shared.members.iter().position(|known| known == member)?;
+            let metrics = metrics.as_ref()?.borrow_watched();
+            Some(metrics.replication.as_ref()?.get(&(place as u64 + 1))?.as_ref().map_or(0, |id| id.index))
+        };
+        shared.store.sessions.sweep(matched);
     }
 }

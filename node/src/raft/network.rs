@@ -1,7 +1,8 @@
 //! Raft's calls to the other members. Every call has a deadline, since a peer connection by itself
 //! waits for ever; nothing is retried here, Raft decides that.
 
-use super::snapshot::{self, Sessions, SnapshotData};
+use super::apply::Store;
+use super::snapshot::{self, SnapshotData};
 use super::types::{TypeConfig, Vote};
 use crate::peer::{Method, PeerClient};
 use futures::future::BoxFuture;
@@ -49,7 +50,7 @@ pub struct Network {
     /// The index of a member + 1 is its Raft id.
     pub members: Vec<NodeId>,
     pub peers: PeerClient,
-    pub sessions: Arc<Sessions>,
+    pub store: Arc<Store>,
 }
 
 impl RaftNetworkFactory<TypeConfig> for Network {
@@ -57,7 +58,7 @@ impl RaftNetworkFactory<TypeConfig> for Network {
 
     async fn new_client(&mut self, target: u64, _node: &String) -> Member {
         let to = self.members[target as usize - 1].clone();
-        Member { peers: self.peers.clone(), sessions: self.sessions.clone(), id: target, to }
+        Member { peers: self.peers.clone(), store: self.store.clone(), id: target, to }
     }
 }
 
@@ -65,7 +66,7 @@ impl RaftNetworkFactory<TypeConfig> for Network {
 #[derive(Clone)]
 pub struct Member {
     peers: PeerClient,
-    sessions: Arc<Sessions>,
+    store: Arc<Store>,
     id: u64,
     to: NodeId,
 }
@@ -211,11 +212,11 @@ impl RaftNetworkV2<TypeConfig> for Member {
     async fn full_snapshot(
         &mut self,
         vote: Vote,
-        snapshot: SnapshotOf<TypeConfig, SnapshotData>,
+        _snapshot: SnapshotOf<TypeConfig, SnapshotData>,
         cancel: impl Future<Output = ReplicationClosed> + Send + 'static,
         option: RPCOption,
     ) -> Result<SnapshotResponse<TypeConfig>, StreamingError<TypeConfig>> {
-        let send = snapshot::offer(&self.peers, &self.sessions, &self.to, vote, snapshot, option.hard_ttl());
+        let send = snapshot::offer(&self.peers, &self.store.sessions, &self.to, vote, option.hard_ttl());
         tokio::select! {
             sent = send => match sent {
                 Ok(answer) => Ok(SnapshotResponse { vote: self.unremembered(&vote, answer.vote) }),

@@ -1,11 +1,11 @@
 //! What this replica answers to the other members.
 
-use super::snapshot::{self, Answer, Request, SnapshotData, Spool};
-use super::types::{Raft, SnapshotMeta, TypeConfig, Vote, log_id, vote};
+use super::snapshot::{self, Answer, Request};
+use super::spool::Spool;
+use super::types::{Raft, TypeConfig, Vote, log_id, vote};
 use super::{Replica, Shared, propose};
 use crate::peer::{Handler, Method};
 use bytes::Bytes;
-use openraft::alias::SnapshotOf;
 use openraft::async_runtime::WatchReceiver;
 use openraft::raft::{AppendEntriesRequest, SnapshotResponse, TransferLeaderRequest, VoteRequest, VoteResponse};
 use serde::Serialize;
@@ -17,7 +17,8 @@ use tercet_core::codec;
 use tercet_core::ids::NodeId;
 use tokio_util::task::AbortOnDropHandle;
 
-type Fetched = Result<SnapshotResponse<TypeConfig>, String>;
+/// What Raft answers to it, and up to which index it goes.
+type Fetched = Result<(SnapshotResponse<TypeConfig>, u64), String>;
 
 /// A snapshot that the leader offered and this node fetches.
 pub struct Incoming {
@@ -105,10 +106,11 @@ async fn take_lead(replica: &Replica, request: Bytes) -> Result<Bytes, String> {
 async fn transfer(replica: &Replica, from: NodeId, request: Bytes) -> Result<Bytes, String> {
     let shared = &replica.inner.shared;
     let answer = match decode(&request)? {
-        Request::Offer { vote, session, meta } => take_offer(shared, raft(replica)?, from, vote, session, meta),
-        Request::Open => shared.sessions.open(&shared.store, &*shared.entropy).await.map_err(|error| error.to_string()),
-        Request::Fetch { session, after } => {
-            shared.sessions.fetch(&shared.store, session, after).map_err(|error| error.to_string())
+        Request::Offer { vote, session } => take_offer(shared, raft(replica)?, from, vote, session),
+        Request::Open => snapshot::open(&shared.store).map_err(|error| error.to_string()),
+        Request::Fetch { session, piece } => {
+            let read = shared.store.sessions.read(&shared.store, session, piece).await;
+            read.map(|(rows, end)| Answer::Rows { rows, end }).map_err(|error| error.to_string())
         }
         Request::Status => {
             let state = shared.store.log.state();
@@ -119,23 +121,16 @@ async fn transfer(replica: &Replica, from: NodeId, request: Bytes) -> Result<Byt
 }
 
 /// Starts to fetch the snapshot, or tells how far that is.
-fn take_offer(
-    shared: &Arc<Shared>,
-    raft: &Raft,
-    from: NodeId,
-    vote: Vote,
-    session: u64,
-    meta: SnapshotMeta,
-) -> Result<Answer, String> {
+fn take_offer(shared: &Arc<Shared>, raft: &Raft, from: NodeId, vote: Vote, session: u64) -> Result<Answer, String> {
     let mut incoming = shared.incoming.lock().unwrap_or_else(PoisonError::into_inner);
     let known = incoming.as_ref().filter(|incoming| incoming.session == session && incoming.from == from);
     if let Some(known) = known {
         let mut result = known.result.lock().unwrap_or_else(PoisonError::into_inner);
         return match result.take() {
             None => Ok(Answer::Working),
-            Some(Ok(response)) => {
-                *result = Some(Ok(response.clone()));
-                Ok(Answer::Installed(response))
+            Some(Ok((response, upto))) => {
+                *result = Some(Ok((response.clone(), upto)));
+                Ok(Answer::Installed { response, upto })
             }
             Some(Err(why)) => {
                 drop(result);
@@ -144,9 +139,9 @@ fn take_offer(
             }
         };
     }
-    tracing::info!(%from, upto = meta.last_log_id.map(|id| id.index), "fetching a snapshot");
+    tracing::info!(%from, "fetching a snapshot");
     let result = Arc::new(Mutex::new(None));
-    let (slot, fetch) = (result.clone(), fetch_offer(shared.clone(), raft.clone(), from.clone(), vote, session, meta));
+    let (slot, fetch) = (result.clone(), fetch_offer(shared.clone(), raft.clone(), from.clone(), vote, session));
     let task = tokio::spawn(async move {
         let outcome = fetch.await;
         *slot.lock().unwrap_or_else(PoisonError::into_inner) = Some(outcome);
@@ -155,16 +150,11 @@ fn take_offer(
     Ok(Answer::Working)
 }
 
-async fn fetch_offer(
-    shared: Arc<Shared>,
-    raft: Raft,
-    from: NodeId,
-    vote: Vote,
-    session: u64,
-    meta: SnapshotMeta,
-) -> Result<SnapshotResponse<TypeConfig>, String> {
-    let spool = Spool::create(shared.spool_dir.as_deref(), session).map_err(|error| error.to_string())?;
+async fn fetch_offer(shared: Arc<Shared>, raft: Raft, from: NodeId, vote: Vote, session: u64) -> Fetched {
+    let dir = shared.store.sessions.spool_dir.as_deref();
+    let spool = Spool::create(dir, &format!("rows-{session}")).map_err(|error| error.to_string())?;
     let fetched = snapshot::fetch(&shared.peers, &from, session, spool).await.map_err(|error| error.to_string())?;
-    let snapshot = SnapshotOf::<TypeConfig, SnapshotData> { meta, snapshot: SnapshotData::Fetched(fetched) };
-    raft.install_full_snapshot(vote, snapshot).await.map_err(|error| error.to_string())
+    let upto = fetched.meta.last_log_id.as_ref().map_or(0, |id| id.index);
+    let installed = raft.install_full_snapshot(vote, fetched).await;
+    installed.map(|response| (response, upto)).map_err(|error| error.to_string())
 }

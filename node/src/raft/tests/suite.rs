@@ -1,9 +1,11 @@
 //! openraft's own suite, against both logs.
 
 use super::group::genesis;
+use crate::env::Os;
 use crate::raft::apply::{Applier, Store};
 use crate::raft::flush;
 use crate::raft::log_store::LogStore;
+use crate::raft::sessions::Sessions;
 use crate::raft::types::TypeConfig;
 use crate::storage::MemoryEngine;
 use crate::storage::wal::{Log, MemoryLog, Position, Wal};
@@ -40,7 +42,9 @@ impl StoreBuilder<TypeConfig, LogStore, Applier, Kept> for Builder {
         durable.purge(Position { term: 0, node: 0, index: u64::MAX - 1 }).unwrap();
         let engine = Arc::new(MemoryEngine::new());
         let cloud = CloudId::new("gcp").unwrap();
-        let store = Arc::new(Store::open(genesis(), cloud, "europe".into(), engine, Arc::new(durable)).unwrap());
+        let sessions = Sessions::new(None, Arc::new(Os));
+        let store = Store::open(genesis(), cloud, "europe".into(), engine, Arc::new(durable), sessions);
+        let store = Arc::new(store.unwrap());
         let flusher = tokio::spawn(flush::run(store.clone()));
         Ok((Kept { _dir: dir, flusher }, LogStore::new(log), Applier { store }))
     }
