@@ -20,9 +20,11 @@ impl From<crate::codec::CodecError> for Broken {
 
 pub type Row = (Vec<u8>, Vec<u8>);
 
-/// The first bytes of the keys of the ledger: bodies, leaves, hashes, listings. Its rows come in the order of their keys,
-/// are most of all bytes, and do not change once they are full: an engine may keep them apart.
-pub const LEDGER: [u8; 4] = *b"blns";
+/// The first bytes of the keys of leaves, hashes and listings: rows that come in order and do not change once they are full.
+pub const LEDGER: [u8; 3] = *b"lns";
+
+/// The first byte of the keys of bodies: each new one comes behind all others.
+pub const BODIES: u8 = b'b';
 
 /// The first byte of the keys of events' records: a tag follows, so nobody lists them in order.
 pub const EVENTS: u8 = b'e';

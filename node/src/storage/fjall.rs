@@ -4,7 +4,7 @@ use super::folder::{Condemn, OpenError};
 use super::{Engine, RowRef, record};
 use fjall::{Database, Keyspace, KeyspaceCreateOptions, KvSeparationOptions, PersistMode};
 use std::path::Path;
-use tercet_core::records::{Broken, LEDGER, Row};
+use tercet_core::records::{BODIES, Broken, LEDGER, Row};
 
 /// Block cache of one node, in bytes.
 const CACHE_BYTES: u64 = 32 << 20;
@@ -15,15 +15,24 @@ const JOURNAL_BYTES: u64 = 128 << 20;
 /// Background threads for flushes and compactions. Of two, fjall 3.1 keeps one spinning while the other compacts: it
 /// takes requests for compaction off the queue and puts them back.
 const WORKERS: usize = 1;
-/// Rows of the ledger from this size on, in bytes, stay in one place while their keys are sorted into larger tables.
+/// Values from this size on, in bytes, stay in one place while their keys are sorted into larger tables.
 const SEPARATION_BYTES: u32 = 128;
+
+/// What lies in trees of its own, so that no compaction merges what needs no merging: records of events and what else
+/// changes, bodies, the rest of the ledger.
+const TREES: [&str; 3] = ["records", "bodies", "ledger"];
+
+fn tree(key: &[u8]) -> usize {
+    match key.first() {
+        Some(&BODIES) => 1,
+        Some(table) if LEDGER.contains(table) => 2,
+        _ => 0,
+    }
+}
 
 pub struct FjallEngine {
     database: Database,
-    /// What changes: records of events, most of all.
-    records: Keyspace,
-    /// What is large and written once.
-    ledger: Keyspace,
+    trees: [Keyspace; TREES.len()],
     condemn: Condemn,
 }
 
@@ -31,14 +40,15 @@ impl FjallEngine {
     pub fn open(dir: &Path, condemn: Condemn) -> Result<Self, OpenError> {
         let builder = Database::builder(dir.join("fjall")).cache_size(CACHE_BYTES);
         let database = builder.max_journaling_size(JOURNAL_BYTES).worker_threads(WORKERS).open().map_err(open_error)?;
-        let options = || KeyspaceCreateOptions::default().max_memtable_size(MEMTABLE_BYTES);
-        let records = database.keyspace("records", options).map_err(open_error)?;
-        let apart = KvSeparationOptions::default().separation_threshold(SEPARATION_BYTES);
-        let ledger = || options().with_kv_separation(Some(apart));
-        let ledger = database.keyspace("ledger", ledger).map_err(open_error)?;
+        let options = || {
+            let apart = KvSeparationOptions::default().separation_threshold(SEPARATION_BYTES);
+            KeyspaceCreateOptions::default().max_memtable_size(MEMTABLE_BYTES).with_kv_separation(Some(apart))
+        };
+        let open = |name| database.keyspace(name, options).map_err(open_error);
+        let trees = [open(TREES[0])?, open(TREES[1])?, open(TREES[2])?];
         database.persist(PersistMode::SyncAll).map_err(open_error)?;
         super::folder::sync_dir(dir)?;
-        Ok(Self { database, records, ledger, condemn })
+        Ok(Self { database, trees, condemn })
     }
 
     fn broken(&self, error: fjall::Error) -> Broken {
@@ -48,10 +58,6 @@ impl FjallEngine {
         }
     }
 
-    fn keyspace(&self, key: &[u8]) -> &Keyspace {
-        if key.first().is_some_and(|table| LEDGER.contains(table)) { &self.ledger } else { &self.records }
-    }
-
     fn unseal(&self, key: &[u8], stored: &[u8]) -> Result<Vec<u8>, Broken> {
         record::unseal(key, stored).map_err(|broken| self.condemn.damaged(broken))
     }
@@ -59,7 +65,7 @@ impl FjallEngine {
 
 impl Engine for FjallEngine {
     fn get(&self, key: &[u8]) -> Result<Option<Vec<u8>>, Broken> {
-        match self.keyspace(key).get(key) {
+        match self.trees[tree(key)].get(key) {
             Ok(Some(stored)) => self.unseal(key, &stored).map(Some),
             Ok(None) => Ok(None),
             Err(error) => Err(self.broken(error)),
@@ -71,21 +77,18 @@ impl Engine for FjallEngine {
         if from >= to {
             return Ok(rows);
         }
-        let mut sources = [&self.records, &self.ledger].map(|keyspace| keyspace.range(from..to));
+        let mut sources = self.trees.each_ref().map(|tree| tree.range(from..to));
         let mut next = |source: usize| -> Result<Option<Row>, Broken> {
             let Some(guard) = sources[source].next() else { return Ok(None) };
             let (key, stored) = guard.into_inner().map_err(|error| self.broken(error))?;
             Ok(Some((key.to_vec(), self.unseal(&key, &stored)?)))
         };
-        let mut heads = [next(0)?, next(1)?];
+        let mut heads = [next(0)?, next(1)?, next(2)?];
         while rows.len() < limit {
-            let first = match &heads {
-                [Some(one), Some(other)] => usize::from(other.0 < one.0),
-                [one, _] => usize::from(one.is_none()),
-            };
-            let Some(row) = heads[first].take() else { break };
-            heads[first] = next(first)?;
-            rows.push(row);
+            let keys = heads.iter().enumerate().filter_map(|(source, row)| Some((&row.as_ref()?.0, source)));
+            let Some((_, first)) = keys.min() else { break };
+            let following = next(first)?;
+            rows.extend(std::mem::replace(&mut heads[first], following));
         }
         Ok(rows)
     }
@@ -93,14 +96,15 @@ impl Engine for FjallEngine {
     fn write(&self, rows: &[RowRef<'_>]) -> Result<(), Broken> {
         let mut batch = self.database.batch().durability(Some(PersistMode::SyncAll));
         for (key, value) in rows {
-            batch.insert(self.keyspace(key), *key, record::seal(key, value));
+            batch.insert(&self.trees[tree(key)], *key, record::seal(key, value));
         }
         batch.commit().map_err(|error| self.broken(error))
     }
 
     fn clear(&self) -> Result<(), Broken> {
-        self.records.clear().map_err(|error| self.broken(error))?;
-        self.ledger.clear().map_err(|error| self.broken(error))?;
+        for tree in &self.trees {
+            tree.clear().map_err(|error| self.broken(error))?;
+        }
         self.database.persist(PersistMode::SyncAll).map_err(|error| self.broken(error))
     }
 
