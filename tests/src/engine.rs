@@ -32,7 +32,7 @@ fn main() {
 
 /// A running daemon.
 pub struct Engine {
-    _daemon: Process,
+    daemon: Process,
     folder: TempDir,
 }
 
@@ -79,7 +79,7 @@ impl Engine {
         let settings = ["-e", "ADDRESS=127.0.0.1:0", "-e", "NAME=probe", "--network", "host", "--name", "probe"];
         docker(&socket, &[&["run", "-d"], &settings[..], &[IMAGE]].concat())?;
         docker(&socket, &["rm", "-f", "probe"])?;
-        Ok(Self { _daemon: daemon, folder })
+        Ok(Self { daemon, folder })
     }
 
     pub fn socket(&self) -> PathBuf {
@@ -104,7 +104,9 @@ impl Drop for Engine {
                 let _ = docker(&self.socket(), &["rm", "-f", id]);
             }
         }
-        let _ = self._daemon.stop();
+        let _ = self.daemon.stop();
+        // It leaves the network of the host mounted, and the folder could not be removed.
+        let _ = Command::new("umount").arg(self.folder.path().join("exec").join("netns").join("default")).output();
     }
 }
 

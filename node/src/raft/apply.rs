@@ -22,7 +22,7 @@ use tercet_core::genesis::Genesis;
 use tercet_core::ids::CloudId;
 use tercet_core::records::Broken;
 use tercet_core::state::State;
-use tokio::sync::{broadcast, watch};
+use tokio::sync::{Notify, broadcast, watch};
 use tokio::time::Instant;
 
 /// Entries applied under one lock; readers wait so long at most.
@@ -68,6 +68,8 @@ pub struct Store {
     pub failed: watch::Sender<Option<String>>,
     pub flush: FlushControl,
     pub sessions: Sessions,
+    /// Told when the engine holds another state.
+    pub reloaded: Notify,
 }
 
 impl Store {
@@ -107,6 +109,7 @@ impl Store {
             failed: watch::Sender::new(None),
             flush: FlushControl::new(next),
             sessions,
+            reloaded: Notify::new(),
         })
     }
 
@@ -157,6 +160,7 @@ impl Store {
         *self.recent.lock().unwrap_or_else(PoisonError::into_inner) = Recent { after: applied, ..Recent::default() };
         self.flush.flushed.send_replace(next);
         self.applied.send_replace(applied);
+        self.reloaded.notify_one();
         Ok(())
     }
 

@@ -3,6 +3,7 @@
 //!
 //! Nothing here is the only copy of anything: what is not flushed is in the Raft log.
 
+use super::known::Known;
 use super::types::{LogId, StoredMembership};
 use crate::storage::{Engine, RowRef};
 use serde::{Deserialize, Serialize};
@@ -106,11 +107,12 @@ pub struct Overlay {
     active_bytes: usize,
     frozen: Arc<Rows>,
     engine: Arc<dyn Engine>,
+    pub known: Known,
 }
 
 impl Overlay {
     pub fn new(engine: Arc<dyn Engine>) -> Self {
-        Self { active: Rows::default(), active_bytes: 0, frozen: Arc::default(), engine }
+        Self { active: Rows::default(), active_bytes: 0, frozen: Arc::default(), engine, known: Known::default() }
     }
 
     pub fn active_bytes(&self) -> usize {
@@ -135,6 +137,7 @@ impl Records for Overlay {
     fn get(&self, key: &[u8]) -> Result<Option<Vec<u8>>, Broken> {
         match self.active.get(key).or_else(|| self.frozen.get(key)) {
             Some(value) => Ok(Some(value.clone())),
+            None if is_event(key) && self.known.is_new(key) => Ok(None),
             None => self.engine.get(key),
         }
     }
@@ -160,6 +163,9 @@ impl RecordsMut for Overlay {
     fn put(&mut self, key: Vec<u8>, value: Vec<u8>) {
         debug_assert!(key.first() != Some(&NODE_PREFIX), "keys from 0xff on belong to the node");
         self.active_bytes += key.len() + value.len();
+        if is_event(&key) {
+            self.known.insert(&key);
+        }
         self.active.insert(key, value);
     }
 
@@ -234,14 +240,26 @@ impl Machine {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::storage::MemoryEngine;
+    use crate::storage::{MemoryEngine, refs};
     use tercet_core::records::MemoryRecords;
 
     #[test]
     fn an_overlay_reads_like_one_store_at_every_stage_of_a_flush() {
+        for stored_keys_are_read in [false, true] {
+            reads_like_one_store(stored_keys_are_read);
+        }
+    }
+
+    fn reads_like_one_store(stored_keys_are_read: bool) {
         let engine: Arc<dyn Engine> = Arc::new(MemoryEngine::new());
-        let mut overlay = Overlay::new(engine.clone());
         let mut model = MemoryRecords::default();
+        let stored = (vec![EVENTS, 8], vec![9]);
+        engine.write(&refs(std::slice::from_ref(&stored))).unwrap();
+        let mut overlay = Overlay::new(engine.clone());
+        if stored_keys_are_read {
+            overlay.known.read(std::slice::from_ref(&stored.0));
+        }
+        model.0.extend([stored]);
         let put = |overlay: &mut Overlay, model: &mut MemoryRecords, n: u8, value: u8| {
             // Every second one is an event's.
             let key = if n.is_multiple_of(2) { vec![n] } else { vec![EVENTS, n] };

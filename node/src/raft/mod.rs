@@ -9,6 +9,7 @@ mod boot;
 mod flush;
 #[cfg(feature = "mutants")]
 mod foresee;
+mod known;
 mod log_store;
 mod machine;
 mod network;
@@ -238,6 +239,7 @@ impl Replica {
         let (proposals, queue) = propose::queue();
         let mut tasks = JoinSet::new();
         tasks.spawn(flush::run(shared.store.clone()));
+        tasks.spawn(known::fill(shared.store.clone()));
         tasks.spawn(sweep(shared.clone()));
         // Only a replica that has to ask others first starts in the background: they may have to
         // ask this one, which it can answer once its methods are registered.

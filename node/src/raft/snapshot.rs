@@ -28,10 +28,13 @@ use std::time::Duration;
 use tercet_core::ids::NodeId;
 use tercet_core::mutant;
 use tercet_core::records::{Broken, Row};
+use tokio::time::Instant;
 
 /// How often the leader asks how far a member is, and a builder whether anybody still reads.
 const POLL: Duration = Duration::from_millis(100);
 const CALL_TIMEOUT: Duration = Duration::from_secs(5);
+/// How long the log is kept for readers, however many come one after the other: it must not fill the disk.
+const KEEP_LOG: Duration = Duration::from_secs(20 * 60);
 /// Rows of an own engine put in place at once.
 const COPY_ROWS: usize = 1024;
 
@@ -118,7 +121,8 @@ impl RaftSnapshotBuilder<TypeConfig> for Builder {
     type SnapshotData = SnapshotData;
 
     async fn build_snapshot(&mut self) -> io::Result<Snapshot> {
-        while !self.store.sessions.is_empty() {
+        let begun = Instant::now();
+        while !self.store.sessions.is_empty() && begun.elapsed() < KEEP_LOG {
             tokio::time::sleep(POLL).await;
         }
         if mutant!(PurgedBeforeDurable) {

@@ -2,7 +2,7 @@
 
 use super::folder::{Condemn, OpenError};
 use super::{Engine, RowRef, record};
-use fjall::{Database, Keyspace, KeyspaceCreateOptions, KvSeparationOptions, PersistMode};
+use fjall::{Database, Guard, Keyspace, KeyspaceCreateOptions, KvSeparationOptions, PersistMode};
 use std::path::Path;
 use tercet_core::records::{BODIES, Broken, LEDGER, Row};
 
@@ -61,6 +61,30 @@ impl FjallEngine {
     fn unseal(&self, key: &[u8], stored: &[u8]) -> Result<Vec<u8>, Broken> {
         record::unseal(key, stored).map_err(|broken| self.condemn.damaged(broken))
     }
+
+    /// What all trees hold of a range, in the order of keys.
+    fn merge<T: Ord>(
+        &self,
+        from: &[u8],
+        to: &[u8],
+        limit: usize,
+        read: impl Fn(Guard) -> Result<T, Broken>,
+    ) -> Result<Vec<T>, Broken> {
+        let mut rows = Vec::new();
+        if from >= to {
+            return Ok(rows);
+        }
+        let mut sources = self.trees.each_ref().map(|tree| tree.range(from..to));
+        let mut next = |source: usize| sources[source].next().map(&read).transpose();
+        let mut heads = [next(0)?, next(1)?, next(2)?];
+        while rows.len() < limit {
+            let heads_at = heads.iter().enumerate().filter_map(|(source, row)| Some((row.as_ref()?, source)));
+            let Some((_, first)) = heads_at.min() else { break };
+            let following = next(first)?;
+            rows.extend(std::mem::replace(&mut heads[first], following));
+        }
+        Ok(rows)
+    }
 }
 
 impl Engine for FjallEngine {
@@ -73,24 +97,15 @@ impl Engine for FjallEngine {
     }
 
     fn scan(&self, from: &[u8], to: &[u8], limit: usize) -> Result<Vec<Row>, Broken> {
-        let mut rows = Vec::new();
-        if from >= to {
-            return Ok(rows);
-        }
-        let mut sources = self.trees.each_ref().map(|tree| tree.range(from..to));
-        let mut next = |source: usize| -> Result<Option<Row>, Broken> {
-            let Some(guard) = sources[source].next() else { return Ok(None) };
-            let (key, stored) = guard.into_inner().map_err(|error| self.broken(error))?;
-            Ok(Some((key.to_vec(), self.unseal(&key, &stored)?)))
-        };
-        let mut heads = [next(0)?, next(1)?, next(2)?];
-        while rows.len() < limit {
-            let keys = heads.iter().enumerate().filter_map(|(source, row)| Some((&row.as_ref()?.0, source)));
-            let Some((_, first)) = keys.min() else { break };
-            let following = next(first)?;
-            rows.extend(std::mem::replace(&mut heads[first], following));
-        }
-        Ok(rows)
+        self.merge(from, to, limit, |found| {
+            let (key, stored) = found.into_inner().map_err(|error| self.broken(error))?;
+            Ok((key.to_vec(), self.unseal(&key, &stored)?))
+        })
+    }
+
+    /// Values are not read.
+    fn keys(&self, from: &[u8], to: &[u8], limit: usize) -> Result<Vec<Vec<u8>>, Broken> {
+        self.merge(from, to, limit, |found| Ok(found.key().map_err(|error| self.broken(error))?.to_vec()))
     }
 
     fn write(&self, rows: &[RowRef<'_>]) -> Result<(), Broken> {

@@ -33,6 +33,10 @@ pub trait Engine: Send + Sync + 'static {
     fn get(&self, key: &[u8]) -> Result<Option<Vec<u8>>, Broken>;
     /// Rows with `from <= key < to`, ascending, at most `limit`.
     fn scan(&self, from: &[u8], to: &[u8], limit: usize) -> Result<Vec<Row>, Broken>;
+    /// The keys that [`Self::scan`] would give.
+    fn keys(&self, from: &[u8], to: &[u8], limit: usize) -> Result<Vec<Vec<u8>>, Broken> {
+        Ok(self.scan(from, to, limit)?.into_iter().map(|(key, _)| key).collect())
+    }
     /// Writes all rows as one generation: after a crash either all of them or none are visible, and
     /// when this returns they are durable.
     fn write(&self, rows: &[RowRef<'_>]) -> Result<(), Broken>;

@@ -57,7 +57,10 @@ fn scans_are_ordered_half_open_and_limited() {
         for from in bounds {
             for to in bounds {
                 for limit in [0, 1, 10, usize::MAX] {
-                    assert_eq!(engine.scan(from, to, limit).unwrap(), model.scan(from, to, limit).unwrap());
+                    let rows = model.scan(from, to, limit).unwrap();
+                    let keys: Vec<_> = rows.iter().map(|(key, _)| key.clone()).collect();
+                    assert_eq!(engine.keys(from, to, limit).unwrap(), keys);
+                    assert_eq!(engine.scan(from, to, limit).unwrap(), rows);
                 }
             }
         }
