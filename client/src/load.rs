@@ -45,6 +45,8 @@ pub struct Measured {
     pub failed: u64,
     /// Done before the time was over.
     pub in_time: u64,
+    /// Due in this time, and never sent: every client still waited for an answer. In no percentile.
+    pub unsent: u64,
     /// What was done in each [`SLOT`] since the start.
     pub course: Vec<u64>,
     pub last_error: Option<String>,
@@ -65,7 +67,7 @@ impl Measured {
     fn new(load: &Load) -> Self {
         let latencies = Histogram::new_with_bounds(1, MAX_LATENCY_US, 3).expect("bounds that it accepts");
         let seconds = load.duration.as_secs_f64();
-        Self { seconds, latencies, done: 0, failed: 0, in_time: 0, course: Vec::new(), last_error: None }
+        Self { seconds, latencies, done: 0, failed: 0, in_time: 0, unsent: 0, course: Vec::new(), last_error: None }
     }
 
     fn add(&mut self, other: Self) {
@@ -73,6 +75,7 @@ impl Measured {
         let _ = self.latencies.add(other.latencies);
         (self.done, self.failed) = (self.done + other.done, self.failed + other.failed);
         self.in_time += other.in_time;
+        self.unsent += other.unsent;
         self.course.resize(self.course.len().max(other.course.len()), 0);
         self.course.iter_mut().zip(&other.course).for_each(|(sum, more)| *sum += more);
         self.last_error = other.last_error.or(self.last_error.take());
@@ -124,6 +127,9 @@ where
     for round in 0_u32.. {
         let due = every.map_or_else(Instant::now, |every| begun + offset + every * round);
         if due.max(Instant::now()) >= until {
+            let due_until_then = until.saturating_duration_since(due).as_nanos();
+            let requests = every.map_or(0, |every| due_until_then.div_ceil(every.as_nanos().max(1)));
+            measured.unsent = u64::try_from(requests).unwrap_or(u64::MAX).saturating_mul(weight);
             break;
         }
         sleep_until(due).await;
@@ -167,12 +173,23 @@ mod tests {
             Ok(())
         };
         let measured = run(load(Some(20.0)), &Arc::default(), answer).await;
-        assert_eq!((measured.done, measured.failed), (200, 0));
+        assert_eq!((measured.done, measured.failed, measured.unsent), (200, 0, 0));
         let slow = 200 - measured.latencies.count_between(0, 100_000);
         assert!(
             (54..=56).contains(&slow),
             "{slow} of the 100 requests of that client were due in the stall or waited behind it, 55 should be"
         );
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn what_was_due_and_never_sent_is_told() {
+        let answer = |_, _| async move {
+            sleep(Duration::from_secs(1)).await;
+            Ok(())
+        };
+        // Two clients can do two of the twenty a second.
+        let measured = run(load(Some(20.0)), &Arc::default(), answer).await;
+        assert_eq!((measured.done, measured.unsent), (20, 180));
     }
 
     #[tokio::test(start_paused = true)]

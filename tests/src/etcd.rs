@@ -1,6 +1,6 @@
 //! etcd beside Tercet: three nodes of one cluster on this machine, as Debian ships it, with its default durability.
 
-use crate::process::Process;
+use crate::process::{Process, Reaper};
 use crate::proxy::Proxy;
 use crate::wait::{check, eventually};
 use std::net::TcpListener;
@@ -17,6 +17,8 @@ pub struct Etcd {
     pub urls: Vec<String>,
     _links: Vec<Proxy>,
     _folder: TempDir,
+    /// Ctrl-C ends whoever measures, and no destructor runs then.
+    _reaper: Reaper,
 }
 
 /// What `etcd --version` says of itself; `None` if there is no etcd on the path.
@@ -29,7 +31,8 @@ pub fn version() -> Option<String> {
 impl Etcd {
     /// Until it has a leader. With delays, what a node tells the others arrives so much later.
     pub fn start(delays: Option<[Duration; 3]>) -> Self {
-        let folder = tempfile::tempdir().expect("a writable folder");
+        let folder = tempfile::Builder::new().prefix("tercet-etcd-").tempdir().expect("a writable folder");
+        let reaper = Reaper::of(folder.path());
         let port = || TcpListener::bind("127.0.0.1:0").and_then(|l| l.local_addr()).expect("a port").port();
         let ports: Vec<(u16, u16)> = (0..3).map(|_| (port(), port())).collect();
         let link = |(delay, (peer, _)): (Duration, &(u16, u16))| {
@@ -60,6 +63,6 @@ impl Etcd {
             let done = command.output().map_err(|error| error.to_string())?;
             check(done.status.success(), || String::from_utf8_lossy(&done.stderr).into_owned())
         });
-        Self { nodes, urls, _links: links, _folder: folder }
+        Self { nodes, urls, _links: links, _folder: folder, _reaper: reaper }
     }
 }

@@ -38,8 +38,18 @@ pub fn large() -> Slot {
     Slot { _held: files }
 }
 
+/// Whoever measures does so alone; `None` while another one does.
+pub fn measuring() -> Option<Slot> {
+    let file = file("measuring");
+    file.try_lock().is_ok().then(|| Slot { _held: vec![file] })
+}
+
 fn open(slot: usize) -> File {
+    file(&format!("slot-{slot}"))
+}
+
+fn file(name: &str) -> File {
     let folder = std::env::temp_dir().join(format!("tercet-tests-{}", nix::unistd::getuid()));
     std::fs::create_dir_all(&folder).expect("the temporary folder is writable");
-    File::create(folder.join(format!("slot-{slot}"))).expect("the temporary folder is writable")
+    File::create(folder.join(name)).expect("the temporary folder is writable")
 }

@@ -2,8 +2,10 @@
 
 use super::folder::{Condemn, OpenError};
 use super::{Engine, RowRef, record};
+use fjall::compaction::Leveled;
 use fjall::{Database, Guard, Keyspace, KeyspaceCreateOptions, KvSeparationOptions, PersistMode};
 use std::path::Path;
+use std::sync::Arc;
 use tercet_core::records::{BODIES, Broken, LEDGER, Row};
 
 /// Block cache of one node, in bytes.
@@ -15,6 +17,11 @@ const JOURNAL_BYTES: u64 = 128 << 20;
 /// Background threads for flushes and compactions. Of two, fjall 3.1 keeps one spinning while the other compacts: it
 /// takes requests for compaction off the queue and puts them back.
 const WORKERS: usize = 1;
+/// New tables that are merged at once with those of the first level, which holds as many of the target size, in bytes. A
+/// merge rewrites the keys of that level, so few large merges cost less than many small ones; looking through more tables
+/// costs little, since ids that are new are not looked up here.
+const NEW_TABLES: u8 = 12;
+const TABLE_BYTES: u64 = 16 << 20;
 /// Values from this size on, in bytes, stay in one place while their keys are sorted into larger tables.
 const SEPARATION_BYTES: u32 = 128;
 
@@ -42,7 +49,9 @@ impl FjallEngine {
         let database = builder.max_journaling_size(JOURNAL_BYTES).worker_threads(WORKERS).open().map_err(open_error)?;
         let options = || {
             let apart = KvSeparationOptions::default().separation_threshold(SEPARATION_BYTES);
-            KeyspaceCreateOptions::default().max_memtable_size(MEMTABLE_BYTES).with_kv_separation(Some(apart))
+            let leveled = Leveled::default().with_l0_threshold(NEW_TABLES).with_table_target_size(TABLE_BYTES);
+            let options = KeyspaceCreateOptions::default().max_memtable_size(MEMTABLE_BYTES);
+            options.with_kv_separation(Some(apart)).compaction_strategy(Arc::new(leveled))
         };
         let open = |name| database.keyspace(name, options).map_err(open_error);
         let trees = [open(TREES[0])?, open(TREES[1])?, open(TREES[2])?];

@@ -15,6 +15,7 @@ pub struct Grown {
     /// Events held, and FINAL events per second there.
     pub course: Vec<Point>,
     rss_mib: f64,
+    held: u64,
     /// Bytes on disk of the fullest node for each byte of payload.
     disk: f64,
     restart: Duration,
@@ -26,12 +27,13 @@ pub fn measure(cli: &Cli, events: u64) -> Result<Grown> {
     let load =
         Events { clients: BATCHES.0, batch: BATCHES.1, payload_bytes, seconds: STRETCH_S, rate: None, sealed: false };
     let (mut course, mut rss_mib): (Vec<Point>, f64) = (Vec::new(), 0.0);
-    let mut held = 0;
+    let mut held: u64 = 0;
     while held < events {
         let measured = tercet::bench(&cluster, load, None)?;
+        let before = held;
         held = cluster.status("aws-1").map_err(anyhow::Error::msg)?["counts"]["events"].as_u64().context("a count")?;
         rss_mib = rss_mib.max(measured.rss_mib());
-        course.push((held as f64, measured.per_second()));
+        course.push(((before + held) as f64 / 2.0, measured.per_second()));
         crate::progress(&format!("a growing ledger: {held} events, {:.0} a second", measured.per_second()));
     }
     let folders = ["aws-1", "azure-1", "gcp-1"].map(|node| cluster.data_dir().join("nodes").join(node));
@@ -40,7 +42,7 @@ pub fn measure(cli: &Cli, events: u64) -> Result<Grown> {
     let begun = Instant::now();
     cluster.start_until("Ready after");
     let restart = begun.elapsed();
-    Ok(Grown { course, rss_mib, disk: bytes as f64 / (held * payload_bytes as u64) as f64, restart })
+    Ok(Grown { course, rss_mib, held, disk: bytes as f64 / (held * payload_bytes as u64) as f64, restart })
 }
 
 fn size(folder: &Path) -> u64 {
@@ -56,14 +58,16 @@ fn size(folder: &Path) -> u64 {
 impl Grown {
     pub fn rows(&self) -> Vec<Row> {
         let (first, last) = (self.course.first().copied(), self.course.last().copied());
-        let (Some((_, first)), Some((held, last))) = (first, last) else { return Vec::new() };
+        let (Some((_, first)), Some((_, last)), held) = (first, last, self.held) else { return Vec::new() };
         let seconds = self.restart.as_secs_f64();
         vec![
             Row {
                 key: Some("throughput_of_a_grown_ledger"),
                 ratio: Some(last / first),
                 ..Row::plain(
-                    &format!("FINAL events/s with {held:.0} events in the ledger, against the empty one"),
+                    &format!(
+                        "FINAL events/s with {held} events in the ledger, against the empty one ({STRETCH_S} s each)"
+                    ),
                     format!("{last:.0} against {first:.0} /s"),
                     "at least 0.9",
                 )

@@ -12,6 +12,7 @@ mod tercet;
 use ::tercet::load::Load;
 use anyhow::{Context, Result};
 use clap::{Parser, ValueEnum};
+use plot::Axis;
 use serde_json::{Value, json};
 use std::collections::BTreeMap;
 use std::path::PathBuf;
@@ -19,7 +20,7 @@ use std::process::ExitCode;
 use std::time::Duration;
 use table::Row;
 use tercet::Events;
-use tercet_tests::Cluster;
+use tercet_tests::{Cluster, slots};
 
 /// Puts of etcd and clients of Tercet at full load.
 const CLIENTS: u32 = 256;
@@ -28,8 +29,13 @@ const BATCHES: (u32, u32) = (16, 256);
 /// Loads along the plots.
 const SWEEP: [u32; 5] = [1, 4, 16, 64, 256];
 const SWEEP_BATCHES: [u32; 4] = [1, 2, 4, 16];
+/// Where the table stands in a folder of documents.
+const DOCUMENT: &str = "PERFORMANCE.md";
 /// How often a certificate is verified.
 const VERIFICATIONS: u32 = 200;
+const SHORTEST: Duration = Duration::from_secs(4);
+/// etcd is measured before and after Tercet; a machine on which it then does so much more or less was not quiet.
+const QUIET: f64 = 0.15;
 /// How long after a kill a cloud's loss may show.
 const SETTLE: Duration = Duration::from_secs(1);
 
@@ -49,11 +55,11 @@ enum Output {
   tercet bench peers --write docs
 
 Starts etcd (three nodes, its default durability) and Tercet (three clouds of one node, then of three) one after the
-other, each alone on the machine, and needs `etcd` and `etcdctl` on the path. Nothing of it stays."
+other, each alone on the machine, then etcd once more, and needs `etcd` and `etcdctl` on the path. Nothing of it stays."
 )]
 struct Cli {
     /// How long each full load lasts
-    #[arg(long, value_name = "DURATION", default_value = "20s", value_parser = ::tercet::duration::parse)]
+    #[arg(long, value_name = "DURATION", default_value = "20s", value_parser = duration)]
     duration: Duration,
     /// Size of a payload, and of etcd's values
     #[arg(long, value_name = "N", default_value_t = 256)]
@@ -65,8 +71,14 @@ struct Cli {
     #[arg(long, value_name = "N")]
     grow: Option<u64>,
     /// Rewrite the table in this folder's PERFORMANCE.md, and the plots beside it
-    #[arg(long, value_name = "DIR")]
+    #[arg(long, value_name = "DIR", requires = "grow")]
     write: Option<PathBuf>,
+}
+
+/// Shorter ones measure how programs warm up.
+fn duration(text: &str) -> Result<Duration, String> {
+    let duration = ::tercet::duration::parse(text)?;
+    if duration < SHORTEST { Err(format!("use at least {SHORTEST:?}")) } else { Ok(duration) }
 }
 
 fn main() -> ExitCode {
@@ -95,9 +107,31 @@ struct Peer {
     points: Vec<Point>,
 }
 
+impl Peer {
+    /// What the machine itself changed by in between.
+    fn end(&self, again: f64) -> Row {
+        let change = again / self.full;
+        if (change - 1.0).abs() > QUIET {
+            eprintln!(
+                "warning: etcd does {change:.2} of what it did at the beginning. The machine is not quiet: measure again."
+            );
+        }
+        let what = "etcd itself at the end of the run, against its beginning";
+        let (again, full, within) = (again.round(), self.full.round(), format!("within {QUIET}"));
+        Row { ratio: Some(change), ..Row::plain(what, format!("{again} against {full} /s"), &within) }
+            .judged((change - 1.0).abs() <= QUIET)
+    }
+}
+
 fn run(cli: &Cli) -> Result<()> {
     let version = etcd::version()?;
+    if let Some(folder) = &cli.write {
+        table::check(&folder.join(DOCUMENT))?;
+    }
+    let alone = slots::measuring().context("another `tercet bench peers` measures on this machine; wait for it")?;
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
+    progress("waiting until no test runs a cluster here");
+    drop(slots::large());
     let peer = runtime.block_on(measure_etcd(cli))?;
     let mut rows = Vec::new();
     let mut points = vec![("etcd, 3 nodes: puts".to_owned(), peer.points.clone())];
@@ -109,19 +143,11 @@ fn run(cli: &Cli) -> Result<()> {
     if let Some(grown) = &grown {
         rows.extend(grown.rows());
     }
+    rows.push(peer.end(runtime.block_on(etcd_again(cli))?));
+    drop(alone);
     let ratios: serde_json::Map<String, Value> =
         rows.iter().filter_map(|row| Some((row.key?.to_owned(), json!(row.ratio?)))).collect();
     let machine = table::machine(&version);
-    if let Some(folder) = &cli.write {
-        let plot = plot::draw("Latency against throughput", "per second", "p50, ms", &points);
-        std::fs::write(folder.join("latency.svg"), plot).context("the plot cannot be written")?;
-        if let Some(grown) = &grown {
-            let line = [("FINAL events/s in batches".to_owned(), grown.course.clone())];
-            let plot = plot::draw("Throughput against the size of the ledger", "events held", "FINAL events/s", &line);
-            std::fs::write(folder.join("growth.svg"), plot).context("the plot cannot be written")?;
-        }
-        table::write(&folder.join("PERFORMANCE.md"), &machine, &rows)?;
-    }
     match cli.output {
         Output::Json => {
             let rows: Vec<Value> = rows.iter().map(Row::json).collect();
@@ -132,7 +158,24 @@ fn run(cli: &Cli) -> Result<()> {
         }
         Output::Table => println!("{machine}\n\n{}", table::markdown(&rows)),
     }
-    Ok(())
+    let Some((folder, grown)) = cli.write.as_ref().zip(grown) else { return Ok(()) };
+    let x = "puts or FINAL events per second";
+    let plot =
+        plot::draw("Latency against throughput", (x, Axis::Logarithmic), ("p50, ms", Axis::Logarithmic), &points);
+    std::fs::write(folder.join("latency.svg"), plot).context("the plot cannot be written")?;
+    let line = [(format!("in batches of {}", BATCHES.1), grown.course)];
+    let (x, y) = (("events held", Axis::Linear), ("FINAL events per second", Axis::Linear));
+    let plot = plot::draw("Throughput against the size of the ledger", x, y, &line);
+    std::fs::write(folder.join("growth.svg"), plot).context("the plot cannot be written")?;
+    table::write(&folder.join(DOCUMENT), &machine, &rows)
+}
+
+/// etcd's full load once more, at the end of the run.
+async fn etcd_again(cli: &Cli) -> Result<f64> {
+    progress("etcd, full load again");
+    let etcd = etcd::Etcd::start(None).await?;
+    let load = Load { clients: CLIENTS, weight: 1, duration: cli.duration, rate: None };
+    Ok(etcd.puts(load, cli.payload_bytes, "again").await?.per_second())
 }
 
 async fn measure_etcd(cli: &Cli) -> Result<Peer> {

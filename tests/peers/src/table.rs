@@ -75,23 +75,39 @@ pub fn machine(etcd: &str) -> String {
     let kib = memory.lines().next().and_then(|line| line.split_whitespace().nth(1)?.parse::<u64>().ok()).unwrap_or(0);
     let git = Command::new("git").args(["rev-parse", "--short", "HEAD"]).output();
     let commit = git.ok().and_then(|out| String::from_utf8(out.stdout).ok()).unwrap_or_default();
-    let (kernel, commit) = (read("/proc/sys/kernel/osrelease"), commit.trim());
+    let kernel = read("/proc/sys/kernel/osrelease");
+    let commit = if commit.is_empty() { String::new() } else { format!(" at {}", commit.trim()) };
     format!(
-        "{cores} cores ({model}), {} GiB, Linux {}, everything on that machine; etcd {etcd}, Tercet {} at {commit}.",
+        "{cores} cores ({model}), {} GiB, Linux {}, everything on that machine; etcd {etcd}, Tercet {}{commit}.",
         kib >> 20,
         kernel.trim(),
         env!("CARGO_PKG_VERSION")
     )
 }
 
-/// Rewrites what stands between the marks.
-pub fn write(path: &Path, machine: &str, rows: &[Row]) -> Result<()> {
+/// Whether the table can be written there, which is better known before an hour of measuring.
+pub fn check(path: &Path) -> Result<()> {
+    read(path)?;
+    std::fs::File::options()
+        .append(true)
+        .open(path)
+        .with_context(|| format!("{} cannot be written", path.display()))?;
+    Ok(())
+}
+
+/// A document, and where the table stands in it.
+fn read(path: &Path) -> Result<(String, usize, usize)> {
     let text = std::fs::read_to_string(path).with_context(|| format!("{} cannot be read", path.display()))?;
-    let (begin, end) = (text.find(BEGIN), text.find(END));
-    let (Some(begin), Some(end)) = (begin, end) else {
-        anyhow::bail!("{} lacks the marks of the table", path.display())
+    let (Some(begin), Some(end)) = (text.find(BEGIN), text.find(END)) else {
+        anyhow::bail!("{} lacks the lines between which the table stands:\n{BEGIN}\n{END}", path.display())
     };
     ensure!(begin < end, "the marks of the table in {} are the wrong way round", path.display());
+    Ok((text, begin, end))
+}
+
+/// Rewrites what stands between the marks.
+pub fn write(path: &Path, machine: &str, rows: &[Row]) -> Result<()> {
+    let (text, begin, end) = read(path)?;
     let table = format!("{BEGIN}\n\n{machine}\n\n{}\n", markdown(rows));
     std::fs::write(path, [&text[..begin], &table, &text[end..]].concat())?;
     Ok(())

@@ -21,8 +21,8 @@ use tercet::status::ClusterStatus;
 use tercet::usage::Usage;
 use tercet_core::ids::{CloudId, EventKey};
 
-/// How long the requests that are under way at the end may take.
-const LAST_REQUESTS: Duration = Duration::from_secs(15);
+/// How long a request may take, unless `--timeout` says otherwise.
+const REQUEST: Duration = Duration::from_secs(15);
 /// How many clients share a connection to each node, and the most connections.
 const CLIENTS_PER_CONNECTION: u32 = 64;
 const MAX_CONNECTIONS: u32 = 16;
@@ -39,7 +39,7 @@ a request was due, so that a stall counts for all that it kept from being made. 
 machine. The events stay: bench a cluster or a tenant that is for tests.")]
 pub struct Events {
     /// How long to send
-    #[arg(long, value_name = "DURATION", default_value = "10s", value_parser = parse_duration)]
+    #[arg(long, value_name = "DURATION", default_value = "10s", value_parser = parse_time)]
     duration: Duration,
     /// How many clients send at the same time, spread over the clouds
     #[arg(long, value_name = "N", default_value_t = 16, value_parser = clap::value_parser!(u32).range(1..=4096))]
@@ -60,6 +60,11 @@ pub struct Events {
     sign: SignArgs,
 }
 
+fn parse_time(text: &str) -> Result<Duration, String> {
+    let duration = parse_duration(text)?;
+    if duration < load::SLOT { Err(format!("use at least {:?}", load::SLOT)) } else { Ok(duration) }
+}
+
 /// What all clients share.
 struct Shared {
     /// Several, because a server takes only so many requests on one connection.
@@ -68,6 +73,8 @@ struct Shared {
     /// Makes this run's ids new.
     run: String,
     wait: Wait,
+    /// How long a request may take.
+    limit: Duration,
     batch: u32,
     payload_bytes: usize,
     /// The only cloud that is asked, if one was named.
@@ -78,7 +85,8 @@ pub async fn run(globals: &Globals, command: Events) -> Result<(), Failure> {
     let context = globals.context()?;
     let signer = command.sign.signer(&context)?;
     let count = command.clients.div_ceil(CLIENTS_PER_CONNECTION).min(MAX_CONNECTIONS);
-    let connect = |_| globals.client(&context, Patience::interactive(LAST_REQUESTS));
+    let limit = globals.timeout.unwrap_or(REQUEST);
+    let connect = |_| globals.client(&context, Patience::interactive(limit));
     let connections = (0..count).map(connect).collect::<Result<Vec<_>, Failure>>()?;
     connections[0].send(&Route::Any, &tercet::http::Call::get(&["v1", "status"])).await?;
     let mut run = [0; 6];
@@ -88,6 +96,7 @@ pub async fn run(globals: &Globals, command: Events) -> Result<(), Failure> {
         signer,
         run: hex::encode(run),
         wait: command.wait.into(),
+        limit,
         batch: command.batch,
         payload_bytes: command.payload_bytes as usize,
         cloud: globals.cloud.clone(),
@@ -143,7 +152,7 @@ impl Shared {
             Some(cloud) => Route::Only(cloud.clone()),
             None => Route::Prefer(clouds[number as usize % clouds.len()].name.clone()),
         };
-        let wait = (self.wait, LAST_REQUESTS);
+        let wait = (self.wait, self.limit);
         let drafts: Result<Vec<Draft>, String> = (0..self.batch).map(|at| self.draft(number, round, at)).collect();
         let drafts = drafts?;
         if let [draft] = drafts.as_slice() {
@@ -217,6 +226,7 @@ fn report(
             "rate": command.rate,
             "events": total.done,
             "failed": total.failed,
+            "unsent": total.unsent,
             "finalPerSecond": (total.per_second() * 10.0).round() / 10.0,
             "latencyMs": latency,
             "slotMs": load::SLOT.as_millis(),
@@ -233,7 +243,12 @@ fn report(
             ("time", format!("{:.1} s", total.seconds)),
             (
                 level.as_str(),
-                format!("{} events, {} a second", grouped(total.done), grouped(total.per_second() as u64)),
+                format!(
+                    "{} events, {} a second; {} more after that time",
+                    grouped(total.in_time),
+                    grouped(total.per_second() as u64),
+                    grouped(total.done - total.in_time)
+                ),
             ),
             ("latency p50", format!("{:.1} ms", latency.p50)),
             ("latency p90", format!("{:.1} ms", latency.p90)),
@@ -241,6 +256,10 @@ fn report(
             ("latency max", format!("{:.1} ms", latency.max)),
             ("failed", grouped(total.failed)),
         ];
+        if let Some(rate) = command.rate {
+            fields.insert(1, ("rate", format!("{} events a second were due", grouped(rate))));
+            fields.push(("not sent", grouped(total.unsent)));
+        }
         let usage = |(_, cpu_ms, usage): &(&str, u64, Usage)| {
             format!("{:.0} % of a core, {} MiB", share(*cpu_ms) * 100.0, usage.rss_bytes >> 20)
         };
@@ -249,6 +268,13 @@ fn report(
     }
     if let Some(why) = &total.last_error {
         eprintln!("last failure: {why}");
+    }
+    if total.unsent > 0 {
+        eprintln!(
+            "{} events were due and not sent, since all clients waited for answers; they are in no percentile. \
+             Use a lower --rate or more --clients.",
+            grouped(total.unsent)
+        );
     }
     if total.done == 0 {
         Err(Failure::new(NO_QUORUM, format!("no event became {level}; see `tercet status`")))
