@@ -94,7 +94,7 @@ pub struct RaftSection {
 
 impl Default for RaftSection {
     fn default() -> Self {
-        Self { heartbeat_ms: 300, election_min_ms: 1500, election_max_ms: 2600 }
+        Self { heartbeat_ms: 300, election_min_ms: 1500, election_max_ms: 2400 }
     }
 }
 
