@@ -4,7 +4,7 @@
 //! behind the reader is noted, and read again, until nothing is left: then the reader has what the
 //! engine holds between two flushes. (Pre-copy, as virtual machines are moved: Clark et al., Live
 //! Migration of Virtual Machines, NSDI 2005. Rows are never removed, which makes it this simple.)
-//! Nothing waits for a reader but the next piece of a flush, for as long as one piece takes.
+//! A flush waits for one piece at most.
 
 use super::apply::Store;
 use super::log_store::off_worker;
