@@ -17,6 +17,12 @@ pub fn parse(text: &str) -> Result<Duration, String> {
     number.checked_mul(millis).map(Duration::from_millis).ok_or_else(|| "that is too long".to_owned())
 }
 
+/// The same, and refuses shorter ones.
+pub fn parse_at_least(text: &str, shortest: Duration) -> Result<Duration, String> {
+    let duration = parse(text)?;
+    if duration < shortest { Err(format!("use at least {shortest:?}")) } else { Ok(duration) }
+}
+
 pub fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Duration, D::Error> {
     parse(&String::deserialize(deserializer)?).map_err(serde::de::Error::custom)
 }

@@ -14,7 +14,6 @@ use super::apply::{Applier, Store};
 use super::log_store::LogStore;
 use super::network::{Network, call};
 use super::snapshot::{self, Answer, Request};
-use super::spool::Spool;
 use super::types::{LogId, Raft, position, saved_vote};
 use super::{Retention, Shared};
 use crate::peer::Method;
@@ -244,8 +243,7 @@ async fn fetch_from(shared: &Arc<Shared>, member: &NodeId, purged: Position) -> 
         applied.as_ref().map(position) >= Some(purged),
         "its flushed state is older than the start of this log"
     );
-    let spool = Spool::create(shared.store.sessions.spool_dir.as_deref(), &format!("rows-{session}"))?;
-    let fetched = snapshot::fetch(&shared.peers, member, session, spool).await?;
+    let fetched = snapshot::fetch(&shared.peers, &shared.store, member, session).await?;
     snapshot::install(&shared.store, &fetched.meta, fetched.snapshot).await?;
     Ok(fetched.meta.last_log_id)
 }

@@ -22,6 +22,7 @@ const FLUSH_AFTER: Duration = Duration::from_secs(1);
 const FLUSH_BYTES: usize = 16 << 20;
 /// Changed bytes beyond which applying waits.
 const MAX_UNFLUSHED_BYTES: usize = 128 << 20;
+
 pub struct FlushControl {
     /// The index after the last entry whose effect is in the engine.
     pub flushed: watch::Sender<u64>,

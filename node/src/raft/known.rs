@@ -83,16 +83,16 @@ impl Default for Known {
 impl Known {
     /// Whether nobody ever wrote this key.
     pub fn is_new(&self, key: &[u8]) -> bool {
-        self.unread.is_none() && !self.holds(key)
+        self.unread.is_none() && !self.holds(hash(key))
     }
 
-    fn holds(&self, key: &[u8]) -> bool {
-        let hash = hash(key);
+    fn holds(&self, hash: (u64, u64)) -> bool {
         self.parts.iter().any(|part| part.holds(hash))
     }
 
     pub fn insert(&mut self, key: &[u8]) {
-        if self.holds(key) {
+        let hash = hash(key);
+        if self.holds(hash) {
             return;
         }
         let keys = FIRST_KEYS << self.parts.len();
@@ -100,7 +100,7 @@ impl Known {
             self.parts.push(Part::new(keys));
         }
         if let Some(part) = self.parts.last_mut() {
-            part.insert(hash(key));
+            part.insert(hash);
         }
     }
 

@@ -4,7 +4,7 @@
 //! Nothing here is the only copy of anything: what is not flushed is in the Raft log.
 
 use super::known::Known;
-use super::types::{LogId, StoredMembership};
+use super::types::{LogId, SnapshotMeta, StoredMembership};
 use crate::storage::{Engine, RowRef};
 use serde::{Deserialize, Serialize};
 use std::collections::{BTreeMap, HashMap};
@@ -35,6 +35,11 @@ impl Stored {
     pub fn read(engine: &dyn Engine) -> Result<Option<Self>, Broken> {
         let Some(bytes) = engine.get(APPLIED_KEY)? else { return Ok(None) };
         Ok(Some(codec::decode(&bytes)?))
+    }
+
+    /// What it is a snapshot of.
+    pub fn meta(&self) -> SnapshotMeta {
+        SnapshotMeta { last_log_id: self.applied, last_membership: self.membership.clone() }
     }
 
     pub fn row(&self) -> Row {

@@ -1,7 +1,6 @@
 //! What this replica answers to the other members.
 
 use super::snapshot::{self, Answer, Request};
-use super::spool::Spool;
 use super::types::{Raft, TypeConfig, Vote, log_id, vote};
 use super::{Replica, Shared, propose};
 use crate::peer::{Handler, Method};
@@ -151,9 +150,8 @@ fn take_offer(shared: &Arc<Shared>, raft: &Raft, from: NodeId, vote: Vote, sessi
 }
 
 async fn fetch_offer(shared: Arc<Shared>, raft: Raft, from: NodeId, vote: Vote, session: u64) -> Fetched {
-    let dir = shared.store.sessions.spool_dir.as_deref();
-    let spool = Spool::create(dir, &format!("rows-{session}")).map_err(|error| error.to_string())?;
-    let fetched = snapshot::fetch(&shared.peers, &from, session, spool).await.map_err(|error| error.to_string())?;
+    let fetched = snapshot::fetch(&shared.peers, &shared.store, &from, session).await;
+    let fetched = fetched.map_err(|error| error.to_string())?;
     let upto = fetched.meta.last_log_id.as_ref().map_or(0, |id| id.index);
     let installed = raft.install_full_snapshot(vote, fetched).await;
     installed.map(|response| (response, upto)).map_err(|error| error.to_string())

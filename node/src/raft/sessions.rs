@@ -163,14 +163,12 @@ impl Sessions {
             session.stage = Stage::Read;
             session.last_used = Instant::now();
         }
-        let stored = store.stored();
-        let meta = SnapshotMeta { last_log_id: stored.applied, last_membership: stored.membership };
-        Ok((rows, end.then_some(meta)))
+        Ok((rows, end.then(|| store.stored().meta())))
     }
 }
 
 /// A way through the rows of an engine that changes.
-struct Reader {
+pub struct Reader {
     /// The key from which on nothing was read yet; nothing once everything was read.
     from: Option<Vec<u8>>,
     /// Keys that were changed after they were read, flush by flush; some are there twice.
@@ -182,7 +180,7 @@ struct Reader {
 }
 
 impl Reader {
-    fn new(changed: Spool<Vec<Vec<u8>>>) -> Self {
+    pub fn new(changed: Spool<Vec<Vec<u8>>>) -> Self {
         Self { from: Some(Vec::new()), changed, noted_bytes: 0, again: Vec::new().into_iter(), next_piece: 0 }
     }
 
@@ -201,7 +199,7 @@ impl Reader {
     }
 
     /// The next piece, and whether nothing is left.
-    fn read(&mut self, engine: &dyn Engine, piece: u64) -> io::Result<(Vec<Row>, bool)> {
+    pub fn read(&mut self, engine: &dyn Engine, piece: u64) -> io::Result<(Vec<Row>, bool)> {
         if piece != self.next_piece {
             return Err(io::Error::other("a piece of a snapshot was asked for twice; start again"));
         }

@@ -13,7 +13,7 @@ use super::flush;
 use super::log_store::off_worker;
 use super::machine::{NODE_PREFIX, Stored};
 use super::network::call;
-use super::sessions::{Idle, Sessions};
+use super::sessions::{Idle, Reader, Sessions};
 use super::spool::Spool;
 use super::types::{LogId, SnapshotMeta, TypeConfig, Vote};
 use crate::peer::{Method, PeerClient};
@@ -22,6 +22,7 @@ use openraft::RaftSnapshotBuilder;
 use openraft::alias::SnapshotOf;
 use openraft::raft::SnapshotResponse;
 use serde::{Deserialize, Serialize};
+use std::collections::VecDeque;
 use std::io;
 use std::sync::Arc;
 use std::time::Duration;
@@ -35,8 +36,6 @@ const POLL: Duration = Duration::from_millis(100);
 const CALL_TIMEOUT: Duration = Duration::from_secs(5);
 /// How long the log is kept for readers, however many come one after the other: it must not fill the disk.
 const KEEP_LOG: Duration = Duration::from_secs(20 * 60);
-/// Rows of an own engine put in place at once.
-const COPY_ROWS: usize = 1024;
 
 /// A snapshot as openraft passes it around.
 pub enum SnapshotData {
@@ -92,9 +91,7 @@ pub fn current(store: &Arc<Store>) -> Option<Snapshot> {
 }
 
 fn own(store: &Arc<Store>) -> Snapshot {
-    let stored = store.stored();
-    let meta = SnapshotMeta { last_log_id: stored.applied, last_membership: stored.membership };
-    Snapshot { meta, snapshot: SnapshotData::Own(store.clone()) }
+    Snapshot { meta: store.stored().meta(), snapshot: SnapshotData::Own(store.clone()) }
 }
 
 /// Begins a snapshot for a member that asks for one.
@@ -182,13 +179,9 @@ impl Drop for CloseOnDrop<'_> {
     }
 }
 
-/// Fetches all rows of a session into an empty spool.
-pub async fn fetch(
-    peers: &PeerClient,
-    from: &NodeId,
-    session: u64,
-    mut spool: Spool<Vec<Row>>,
-) -> io::Result<Snapshot> {
+/// Fetches all rows of a session, and keeps them aside.
+pub async fn fetch(peers: &PeerClient, store: &Store, from: &NodeId, session: u64) -> io::Result<Snapshot> {
+    let mut spool = Spool::create(store.sessions.spool_dir.as_deref(), &format!("rows-{session}"))?;
     for piece in 0.. {
         let request = Request::Fetch { session, piece };
         let answer = call(peers, from, Method::RaftSnapshot, &request, CALL_TIMEOUT).await?;
@@ -244,12 +237,13 @@ fn copy(snapshot: SnapshotData, mut take: impl FnMut(Vec<Row>) -> Result<(), Bro
         }
         // Another store in the same process, which openraft's suite has.
         SnapshotData::Own(other) => {
-            let mut from = Vec::new();
-            loop {
-                let rows = other.engine.scan(&from, &[NODE_PREFIX], COPY_ROWS)?;
-                let Some((last, _)) = rows.last() else { break };
-                from = [last.as_slice(), &[0]].concat();
+            let mut reader = Reader::new(Spool::Memory(VecDeque::new()));
+            for piece in 0.. {
+                let (rows, end) = reader.read(&*other.engine, piece).map_err(|error| Broken(error.to_string()))?;
                 take(rows)?;
+                if end {
+                    break;
+                }
             }
         }
     }

@@ -52,7 +52,7 @@ enum Output {
     about,
     after_help = "Examples:
   tercet bench peers --duration 20s -o json | jq .ratios
-  tercet bench peers --write docs
+  tercet bench peers --grow 1000000 --write docs
 
 Starts etcd (three nodes, its default durability) and Tercet (three clouds of one node, then of three) one after the
 other, each alone on the machine, then etcd once more, and needs `etcd` and `etcdctl` on the path. Nothing of it stays."
@@ -77,8 +77,7 @@ struct Cli {
 
 /// Shorter ones measure how programs warm up.
 fn duration(text: &str) -> Result<Duration, String> {
-    let duration = ::tercet::duration::parse(text)?;
-    if duration < SHORTEST { Err(format!("use at least {SHORTEST:?}")) } else { Ok(duration) }
+    ::tercet::duration::parse_at_least(text, SHORTEST)
 }
 
 fn main() -> ExitCode {

@@ -3,7 +3,7 @@
 use crate::commands::event::WaitArg;
 use crate::exit::{Failure, NO_QUORUM};
 use crate::output::{self, grouped};
-use crate::session::{Globals, SignArgs, parse_duration};
+use crate::session::{Globals, SignArgs};
 use clap::Args;
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 use serde_json::json;
@@ -61,8 +61,7 @@ pub struct Events {
 }
 
 fn parse_time(text: &str) -> Result<Duration, String> {
-    let duration = parse_duration(text)?;
-    if duration < load::SLOT { Err(format!("use at least {:?}", load::SLOT)) } else { Ok(duration) }
+    tercet::duration::parse_at_least(text, load::SLOT)
 }
 
 /// What all clients share.
